@@ -1,0 +1,248 @@
+"""Mail to lists."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from mailhub.delivery.models import Batch
+from mailhub.lib import addresses, clock, states
+from mailhub.lib.headers import one_line
+from mailhub.relays.models import Route
+from mailhub.senders.models import Sender
+
+
+class Contact(models.Model):
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    # lib/addresses.py: key() of the normalised address.
+    email = models.CharField(_("address"), max_length=320, unique=True)
+    name = models.CharField(_("name"), max_length=200, blank=True, validators=[one_line])
+    language = models.CharField(_("language"), max_length=10, blank=True, choices=settings.LANGUAGES)
+    # What templates may say of the person, name -> value: {"city": "京都"}.
+    attributes = models.JSONField(_("attributes"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("contact")
+        verbose_name_plural = _("contacts")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.email}>" if self.name else self.email
+
+    def clean(self) -> None:
+        try:
+            self.email = addresses.key(addresses.normalise(self.email))
+        except ValidationError as error:
+            raise ValidationError({"email": error}) from None
+        if not isinstance(self.attributes, dict):
+            raise ValidationError({"attributes": _("Give names with values, such as {\"city\": \"Kyoto\"}.")})
+
+
+class MailingList(models.Model):
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[one_line], help_text=_("Recipients see it when they unsubscribe."))
+    description = models.TextField(_("description"), blank=True)
+    contacts = models.ManyToManyField(Contact, through="Subscription", related_name="lists", verbose_name=_("contacts"))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("list")
+        verbose_name_plural = _("lists")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Consent(models.Model):
+    """The record that a person agreed (or withdrew), as the law wants it kept: when, how, from where, to which text. Never changed."""
+
+    class Basis(models.TextChoices):
+        # Act on Regulation of Transmission of Specified Electronic Mail, article 3(1): consent, and the three exceptions.
+        OPT_IN = "opt_in", _("the person asked for it")
+        ADDRESS_GIVEN = "address_given", _("the person gave us the address, as on a business card")
+        RELATIONSHIP = "relationship", _("we do business with the person")
+        PUBLISHED = "published", _("a business address that its owner published")
+        WITHDRAWN = "withdrawn", _("the person withdrew")
+
+    contact = models.ForeignKey(Contact, models.CASCADE, related_name="consents", verbose_name=_("contact"))
+    list = models.ForeignKey(MailingList, models.PROTECT, related_name="consents", verbose_name=_("list"))
+    basis = models.CharField(_("basis"), max_length=15, choices=Basis)
+    # How and from where: "sign-up form on shop.example", "import customers.csv, line 12".
+    source = models.CharField(_("source"), max_length=300)
+    text = models.TextField(_("text agreed to"), blank=True)
+    ip_address = models.GenericIPAddressField(_("IP address"), null=True, blank=True)
+    recorded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("recorded by")
+    )
+    at = models.DateTimeField(_("at"))
+
+    class Meta:
+        verbose_name = _("consent")
+        verbose_name_plural = _("consents")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(basis__in=["opt_in", "address_given", "relationship", "published", "withdrawn"]),
+                name="campaigns_consent_basis",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_basis_display()} ({self.source})"
+
+
+class Subscription(models.Model):
+    class Status(models.TextChoices):
+        SUBSCRIBED = "subscribed", _("subscribed")  # gets the list's campaigns, if consent is on record
+        UNSUBSCRIBED = "unsubscribed", _("unsubscribed")  # does not
+
+    MOVES: ClassVar = {
+        Status.SUBSCRIBED: {Status.UNSUBSCRIBED},
+        Status.UNSUBSCRIBED: {Status.SUBSCRIBED},
+    }
+
+    contact = models.ForeignKey(Contact, models.CASCADE, related_name="subscriptions", db_index=False, verbose_name=_("contact"))
+    list = models.ForeignKey(MailingList, models.PROTECT, related_name="subscriptions", db_index=False, verbose_name=_("list"))
+    status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.SUBSCRIBED)
+    # The consent in force. Without one no campaign goes out on this subscription.
+    consent = models.ForeignKey(
+        Consent, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("consent"), db_index=False
+    )
+    changed_at = models.DateTimeField(_("since"))
+
+    class Meta:
+        verbose_name = _("subscription")
+        verbose_name_plural = _("subscriptions")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["subscribed", "unsubscribed"]), name="campaigns_subscription_status"),
+            # Also the index by which a contact's page finds its subscriptions.
+            models.UniqueConstraint(fields=["contact", "list"], name="campaigns_subscription_once"),
+        ]
+        indexes: ClassVar = [
+            # audience.expand() walks a list's subscribers by contact; the list's page counts them.
+            models.Index(fields=["list", "contact"], name="campaigns_subscription_walk", include=["status", "consent"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.contact} / {self.list}"
+
+
+class Template(models.Model):
+    """Where a campaign's words begin."""
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    subject = models.CharField(_("subject"), max_length=1000, validators=[one_line])
+    html = models.TextField(_("HTML"))
+    text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the HTML."))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("template")
+        verbose_name_plural = _("templates")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Campaign(models.Model):
+    class Status(models.TextChoices):
+        DRAFT = "draft", _("draft")  # may be changed; nothing has left
+        SCHEDULED = "scheduled", _("scheduled")  # is launched at scheduled_at
+        LAUNCHED = "launched", _("launched")  # its batch says the rest
+
+    MOVES: ClassVar = {
+        Status.DRAFT: {Status.SCHEDULED, Status.LAUNCHED},
+        Status.SCHEDULED: {Status.DRAFT, Status.LAUNCHED},
+        Status.LAUNCHED: set(),
+    }
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(_("name"), max_length=200, help_text=_("For you; recipients do not see it."))
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.DRAFT, editable=False)
+    sender = models.ForeignKey(Sender, models.PROTECT, related_name="campaigns", verbose_name=_("sender"))
+    lists = models.ManyToManyField(MailingList, related_name="campaigns", verbose_name=_("lists"))
+    subject = models.CharField(_("subject"), max_length=1000, validators=[one_line])
+    html = models.TextField(_("HTML"))
+    text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the HTML."))
+    route = models.ForeignKey(
+        Route,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("route"),
+        help_text=_("Empty: the sender's route for campaigns."),
+    )
+    scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True, editable=False)
+    # Why a scheduled campaign could not be launched when its time came.
+    problem = models.TextField(_("problem"), blank=True, editable=False)
+    batch = models.OneToOneField(Batch, models.PROTECT, null=True, blank=True, related_name="+", editable=False, verbose_name=_("batch"))
+    launched_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", editable=False, verbose_name=_("launched by")
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("campaign")
+        verbose_name_plural = _("campaigns")
+        ordering = ["-id"]
+        permissions: ClassVar = [("send_campaign", _("Can send campaigns"))]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["draft", "scheduled", "launched"]), name="campaigns_campaign_status"),
+            # A launched campaign has a batch, and only a launched one.
+            models.CheckConstraint(
+                condition=Q(status="launched", batch__isnull=False) | (~Q(status="launched") & Q(batch__isnull=True)),
+                name="campaigns_campaign_batch",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="scheduled") | Q(scheduled_at__isnull=False), name="campaigns_campaign_scheduled_at"
+            ),
+        ]
+        indexes: ClassVar = [
+            # tasks.launch_due(): the few campaigns whose time may have come.
+            models.Index(fields=["scheduled_at"], name="campaigns_campaign_due", condition=Q(status="scheduled")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def state(self) -> str:
+        """What staff call its state: its own until it is launched, its batch's from then on."""
+        return self.batch.status if self.batch else self.status
+
+
+class LeftOut(models.Model):
+    """A contact of a campaign's lists who got no mail of it, and why."""
+
+    class Reason(models.TextChoices):
+        UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
+        NO_CONSENT = "no_consent", _("no consent on record")
+        SUPPRESSED = "suppressed", _("address is suppressed")
+
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="left_out", db_index=False, verbose_name=_("campaign"))
+    contact = models.ForeignKey(Contact, models.CASCADE, related_name="+", verbose_name=_("contact"))
+    reason = models.CharField(_("reason"), max_length=12, choices=Reason)
+
+    class Meta:
+        verbose_name = _("left-out contact")
+        verbose_name_plural = _("left-out contacts")
+        ordering = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(reason__in=["unsubscribed", "no_consent", "suppressed"]), name="campaigns_leftout_reason"),
+            # Also the index by which the campaign's page lists them.
+            models.UniqueConstraint(fields=["campaign", "contact"], name="campaigns_leftout_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.contact}: {self.get_reason_display()}"

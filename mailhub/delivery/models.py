@@ -1,0 +1,434 @@
+"""The corridor that every mail takes, whichever door it came in by.
+
+queue.py takes messages out and puts them back, events.py writes what happened to them; everyone else reads.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from mailhub.lib import clock, states, tokens
+from mailhub.relays.models import Relay, Route, Stream
+from mailhub.senders.models import Sender
+
+
+class Content(models.Model):
+    """What is said, frozen: templates that a whole batch shares, or one finished mail (`raw`)."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    subject = models.CharField(_("subject"), max_length=1000, blank=True)
+    html = models.TextField(_("HTML"), blank=True)
+    text = models.TextField(_("text"), blank=True)
+    # RFC 5322 bytes, CRLF, 7-bit safe. With it the other parts are empty but for `subject`, which is kept for lists.
+    raw = models.BinaryField(_("finished mail"), null=True, blank=True)
+    # From and Reply-To as they were when the content was frozen.
+    from_name = models.CharField(_("from name"), max_length=200, blank=True)
+    from_email = models.CharField(_("from address"), max_length=320)
+    reply_to = models.CharField(_("reply-to address"), max_length=320, blank=True)
+    # Further header fields, name -> value, the same for every recipient (List-Id, Precedence, Feedback-ID).
+    headers = models.JSONField(_("header fields"), default=dict, blank=True)
+    # An https address that becomes each recipient's unsubscribe link once their token is appended; "" for mail without one.
+    unsubscribe_base = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("content")
+        verbose_name_plural = _("contents")
+        permissions: ClassVar = [("view_body", _("Can read what mails say"))]
+
+    def __str__(self) -> str:
+        return self.subject
+
+
+class Batch(models.Model):
+    """A group of messages sent together."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", _("sending")  # its messages are claimed as relays have room
+        PAUSED = "paused", _("paused")  # nothing of it is claimed; what was claimed already still goes
+        CANCELED = "canceled", _("canceled")  # what waits is being withdrawn, for good
+        DONE = "done", _("finished")  # all recipients are in and none waits
+
+    MOVES: ClassVar = {
+        Status.RUNNING: {Status.PAUSED, Status.CANCELED, Status.DONE},
+        Status.PAUSED: {Status.RUNNING, Status.CANCELED},
+        Status.CANCELED: set(),
+        Status.DONE: {Status.RUNNING},  # staff send unknown or failed ones again
+    }
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(_("name"), max_length=200)
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.RUNNING)
+    content = models.ForeignKey(Content, models.PROTECT, related_name="+", verbose_name=_("content"))
+    sender = models.ForeignKey(Sender, models.PROTECT, related_name="+", verbose_name=_("sender"))
+    route = models.ForeignKey(
+        Route,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("route"),
+        help_text=_("Empty: the sender's route for campaigns."),
+    )
+    # How far the filling has come: the key of the last recipient looked at. Moves in the transaction that inserts the messages.
+    cursor = models.BigIntegerField(default=0, editable=False)
+    filled = models.BooleanField(_("all recipients are in"), default=False)
+    # Messages by state; queue.py and events.py move them in the transaction that moves the messages. Their sum is the number of
+    # recipients accepted, always; `waiting` are the queued, claimed and sending ones.
+    waiting = models.PositiveIntegerField(_("waiting"), default=0)
+    deferred = models.PositiveIntegerField(_("deferred"), default=0)
+    sent = models.PositiveIntegerField(_("sent"), default=0)
+    delivered = models.PositiveIntegerField(_("delivered"), default=0)
+    bounced = models.PositiveIntegerField(_("bounced"), default=0)
+    complained = models.PositiveIntegerField(_("complained"), default=0)
+    failed = models.PositiveIntegerField(_("failed"), default=0)
+    suppressed = models.PositiveIntegerField(_("suppressed"), default=0)
+    unknown = models.PositiveIntegerField(_("unknown"), default=0)
+    canceled = models.PositiveIntegerField(_("withdrawn"), default=0)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["running", "paused", "canceled", "done"]), name="delivery_batch_status"),
+        ]
+        indexes: ClassVar = [
+            # queue.claim() and tasks.tick(): the few batches that are not over, among all there ever were.
+            models.Index(fields=["status"], name="delivery_batch_open", condition=~Q(status="done")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def total(self) -> int:
+        """Recipients accepted so far."""
+        return sum(getattr(self, name) for name in COUNTERS)
+
+    def pause(self) -> None:
+        states.move(self, self.Status.PAUSED, moves=self.MOVES)
+
+    def resume(self) -> None:
+        states.move(self, self.Status.RUNNING, moves=self.MOVES)
+
+    def cancel(self) -> None:
+        """Nothing more of it is claimed from now on; tasks.withdraw() marks the waiting messages."""
+        states.move(self, self.Status.CANCELED, moves=self.MOVES, finished_at=clock.now())
+
+
+class Lease(models.Model):
+    """A drain's hold on some of a relay's connections and on the messages it has claimed, renewed while the drain lives.
+
+    Whoever writes a message's outcome must still hold the lease; when it runs out, queue.reap() takes the messages back."""
+
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="leases", verbose_name=pgettext_lazy("mail", "relay"))
+    node = models.CharField(_("node"), max_length=200)
+    connections = models.PositiveSmallIntegerField(_("connections"))
+    started_at = models.DateTimeField(_("started"))
+    expires_at = models.DateTimeField(_("runs out"))
+
+    class Meta:
+        verbose_name = _("running drain")
+        verbose_name_plural = _("running drains")
+
+    def __str__(self) -> str:
+        return f"{self.relay} / {self.node}"
+
+
+class Message(models.Model):
+    """One recipient's mail, and the queue's row."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", _("queued")  # waits for its turn
+        DEFERRED = "deferred", _("deferred")  # was refused for now; waits for next_attempt_at
+        CLAIMED = "claimed", _("being prepared")  # a drain holds it; nothing of it has left
+        SENDING = "sending", _("being handed over")  # may have left from here on: the durable mark before the final dot
+        SENT = "sent", _("accepted by relay")  # a relay answered 2xx; no more is known
+        DELIVERED = "delivered", _("delivered")  # a report says that the recipient's server has it
+        BOUNCED = "bounced", _("bounced")  # the recipient's address refused it
+        COMPLAINED = "complained", _("complained")  # the recipient called it spam
+        FAILED = "failed", _("failed")  # given up, by no fault of the recipient: expired, refused, quarantined
+        SUPPRESSED = "suppressed", _("suppressed")  # not tried: the address must not be mailed
+        UNKNOWN = "unknown", _("outcome unknown")  # handed over, no reply stored; perhaps accepted
+        CANCELED = "canceled", _("withdrawn")  # staff withdrew it before it left
+
+    # A report may only take a message up this ladder: delivered never undoes a bounce, a bounce never a complaint.
+    MOVES: ClassVar = {
+        Status.QUEUED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED},
+        Status.DEFERRED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED},
+        Status.CLAIMED: {Status.SENDING, Status.QUEUED, Status.DEFERRED, Status.SUPPRESSED, Status.FAILED},
+        Status.SENDING: {
+            Status.SENT, Status.BOUNCED, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN,
+        },
+        Status.SENT: {Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED},
+        Status.DELIVERED: {Status.BOUNCED, Status.COMPLAINED},
+        Status.BOUNCED: {Status.COMPLAINED},
+        Status.COMPLAINED: set(),
+        Status.FAILED: {Status.QUEUED},
+        Status.SUPPRESSED: set(),
+        Status.UNKNOWN: {Status.SENT, Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED, Status.QUEUED},
+        Status.CANCELED: set(),
+    }  # fmt: skip
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    stream = models.CharField(_("stream"), max_length=15, choices=Stream)
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.QUEUED)
+    batch = models.ForeignKey(Batch, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False, verbose_name=_("batch"))
+    content = models.ForeignKey(Content, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("content"))
+    sender = models.ForeignKey(Sender, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("sender"))
+    # Normalised (lib/addresses.py): what goes into RCPT TO.
+    address = models.CharField(_("recipient"), max_length=320)
+    # The upper package's number for the recipient, which the unsubscribe token carries (campaigns: the contact's key).
+    recipient_ref = models.BigIntegerField(null=True, blank=True)
+    # What the content's placeholders stand for, as it was when the message was made.
+    data = models.JSONField(_("merge data"), default=dict, blank=True)
+    next_attempt_at = models.DateTimeField(_("next attempt"))
+    # After this nobody would want the mail any more: it fails instead of being tried again.
+    expires_at = models.DateTimeField(_("expires"))
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    # Claims that ended with the worker's death. After two the message is claimed alone, after three it is quarantined.
+    lost_leases = models.PositiveSmallIntegerField(_("lost with a worker"), default=0)
+    # Transactional mail whose outcome was unknown is sent once more; this says that it was.
+    repeated = models.BooleanField(_("sent again after an unknown outcome"), default=False)
+    # No constraint in the database: checking it would lock the lease's row once a message.
+    lease = models.ForeignKey(
+        Lease, models.DO_NOTHING, null=True, blank=True, related_name="messages", db_index=False, db_constraint=False
+    )
+    relay = models.ForeignKey(
+        Relay, models.SET_NULL, null=True, blank=True, related_name="messages", db_index=False, verbose_name=pgettext_lazy("mail", "relay")
+    )
+    # The last reply, or the reason in words where nobody was asked.
+    reply = models.CharField(_("last reply"), max_length=500, blank=True)
+    created_at = models.DateTimeField(_("created"))
+    settled_at = models.DateTimeField(_("settled"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[
+                        "queued", "deferred", "claimed", "sending", "sent", "delivered",
+                        "bounced", "complained", "failed", "suppressed", "unknown", "canceled",
+                    ]
+                ),
+                name="delivery_message_status",
+            ),  # fmt: skip
+            models.CheckConstraint(condition=Q(stream__in=["transactional", "campaign"]), name="delivery_message_stream"),
+            # What a lease holds is claimed or sending, and only that.
+            models.CheckConstraint(
+                condition=Q(lease__isnull=False, status__in=["claimed", "sending"])
+                | (Q(lease__isnull=True) & ~Q(status__in=["claimed", "sending"])),
+                name="delivery_message_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(stream="transactional") | Q(batch__isnull=False), name="delivery_message_campaign_batch"
+            ),
+            # Nobody gets a batch twice; also the index by which campaigns find a recipient's message.
+            models.UniqueConstraint(fields=["batch", "address"], name="delivery_message_once", condition=Q(batch__isnull=False)),
+        ]
+        indexes: ClassVar = [
+            # queue.claim() and queue.due(): waiting transactional mail of a sender, the longest due first.
+            models.Index(
+                fields=["sender", "next_attempt_at", "id"],
+                name="delivery_message_lane",
+                condition=Q(status__in=["queued", "deferred"], stream="transactional"),
+            ),
+            # queue.claim(), queue.due(), queue.withdraw(): waiting mail of a batch.
+            models.Index(
+                fields=["batch", "next_attempt_at", "id"],
+                name="delivery_message_waiting",
+                condition=Q(status__in=["queued", "deferred"], stream="campaign"),
+            ),
+            # queue.mark(), queue.settle(), queue.reap(): what a lease holds.
+            models.Index(fields=["lease"], name="delivery_message_leased", condition=Q(lease__isnull=False)),
+            # The pages and retention of finished mails: the messages of one transactional content.
+            models.Index(fields=["content"], name="delivery_message_content", condition=Q(stream="transactional")),
+            # The admin's search by recipient.
+            models.Index(fields=["address"], name="delivery_message_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} ({self.get_status_display()})"
+
+    @property
+    def message_id(self) -> str:
+        """RFC 5322 Message-ID without angle brackets: fixed when the message is made, the same on every try."""
+        return f"{self.public_id.hex}@{self.content.from_email.rpartition('@')[2]}"
+
+    @property
+    def unsubscribe_url(self) -> str:
+        base = self.content.unsubscribe_base
+        return base + tokens.sign("unsubscribe", f"{self.batch_id}.{self.recipient_ref}") if base else ""
+
+
+WAITING = (Message.Status.QUEUED, Message.Status.DEFERRED)
+# States that still lead on by themselves.
+OPEN = (*WAITING, Message.Status.CLAIMED, Message.Status.SENDING)
+
+# The counter of Batch in which a message of each state is counted.
+COUNTER_OF = {
+    Message.Status.QUEUED: "waiting",
+    Message.Status.CLAIMED: "waiting",
+    Message.Status.SENDING: "waiting",
+    **{status: status.value for status in Message.Status if status not in ("queued", "claimed", "sending")},
+}
+COUNTERS = tuple(dict.fromkeys(COUNTER_OF.values()))
+
+
+class Attempt(models.Model):
+    """One try to hand a message over."""
+
+    class Outcome(models.TextChoices):
+        SENT = "sent", _("accepted")
+        REFUSED = "refused", _("refused")
+        DEFERRED = "deferred", _("deferred")
+        RELAY_DOWN = "relay_down", _("relay down")
+        UNKNOWN = "unknown", _("no reply")
+
+    message = models.ForeignKey(Message, models.CASCADE, related_name="attempts_made", verbose_name=_("message"))
+    number = models.PositiveSmallIntegerField(_("number"))
+    relay = models.ForeignKey(
+        Relay, models.SET_NULL, null=True, db_index=False, related_name="+", verbose_name=pgettext_lazy("mail", "relay")
+    )
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome)
+    code = models.PositiveSmallIntegerField(_("reply code"), null=True, blank=True)
+    enhanced = models.CharField(_("enhanced status code"), max_length=12, blank=True)
+    reply = models.CharField(_("reply"), max_length=500, blank=True)
+    started_at = models.DateTimeField(_("started"))
+    finished_at = models.DateTimeField(_("ended"))
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(outcome__in=["sent", "refused", "deferred", "relay_down", "unknown"]), name="delivery_attempt_outcome"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.get_outcome_display()}"
+
+
+class Event(models.Model):
+    """What we recorded, in django-anymail's words (anymail.signals.EventType); the outbox that webhooks read."""
+
+    class Type(models.TextChoices):
+        QUEUED = "queued", _("queued")
+        SENT = "sent", _("accepted by relay")
+        REJECTED = "rejected", _("rejected before sending")
+        FAILED = "failed", _("failed")
+        BOUNCED = "bounced", _("bounced")
+        DEFERRED = "deferred", _("deferred")
+        DELIVERED = "delivered", _("delivered")
+        AUTORESPONDED = "autoresponded", _("auto-reply")
+        OPENED = "opened", _("opened")
+        CLICKED = "clicked", _("clicked")
+        COMPLAINED = "complained", _("complained")
+        UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
+        UNKNOWN = "unknown", _("outcome unknown")
+
+    # Its index serves the message's timeline.
+    message = models.ForeignKey(Message, models.CASCADE, related_name="events", verbose_name=_("message"))
+    type = models.CharField(_("type"), max_length=15, choices=Type)
+    # When it happened, by whoever saw it; when we wrote it.
+    at = models.DateTimeField(_("at"))
+    recorded_at = models.DateTimeField(_("recorded"), auto_now_add=True)
+    detail = models.CharField(_("detail"), max_length=500, blank=True)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(
+                    type__in=[
+                        "queued", "sent", "rejected", "failed", "bounced", "deferred", "delivered",
+                        "autoresponded", "opened", "clicked", "complained", "unsubscribed", "unknown",
+                    ]
+                ),
+                name="delivery_event_type",
+            ),  # fmt: skip
+        ]
+
+    def __str__(self) -> str:
+        return self.get_type_display()
+
+
+class Suppression(models.Model):
+    """An address that must not be mailed."""
+
+    class Reason(models.TextChoices):
+        BOUNCE = "bounce", _("the address does not exist")
+        COMPLAINT = "complaint", _("the recipient called a mail spam")
+        UNSUBSCRIBE = "unsubscribe", _("the recipient unsubscribed from everything")
+        MANUAL = "manual", _("entered by staff")
+
+    class Scope(models.TextChoices):
+        ALL = "all", _("all mail")
+        CAMPAIGN = "campaign", _("campaigns only")
+
+    # lib/addresses.py: key() of the address. Unique: also the index that queue.claim() and audience.expand() look it up by.
+    address = models.CharField(_("address"), max_length=320, unique=True)
+    scope = models.CharField(_("holds for"), max_length=10, choices=Scope, default=Scope.ALL)
+    reason = models.CharField(_("reason"), max_length=12, choices=Reason, default=Reason.MANUAL)
+    detail = models.CharField(_("detail"), max_length=500, blank=True)
+    event = models.ForeignKey(
+        Event, models.SET_NULL, null=True, blank=True, editable=False, db_index=False, related_name="+", verbose_name=_("event")
+    )
+    created_at = models.DateTimeField(_("since"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("suppression")
+        verbose_name_plural = _("suppressions")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(scope__in=["all", "campaign"]), name="delivery_suppression_scope"),
+            models.CheckConstraint(
+                condition=Q(reason__in=["bounce", "complaint", "unsubscribe", "manual"]), name="delivery_suppression_reason"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.address
+
+    @classmethod
+    def covering(cls, stream: str) -> models.QuerySet[Suppression]:
+        """The suppressions that keep mail of `stream` back."""
+        return cls.objects.all() if stream == Stream.CAMPAIGN else cls.objects.filter(scope=cls.Scope.ALL)
+
+
+class Worker(models.Model):
+    """A cluster of django-q2 processes on one machine, as its supervisor (`manage.py worker`) started it."""
+
+    node = models.CharField(_("node"), max_length=200)
+    queue = models.CharField(_("queue"), max_length=20)
+    started_at = models.DateTimeField(_("started"))
+    # When a task last ran in it: a cluster that stands still falls behind, and its supervisor starts it anew.
+    beat_at = models.DateTimeField(_("last sign of life"))
+    # Its supervisor was asked to stop: drains claim nothing more.
+    stopping = models.BooleanField(_("stopping"), default=False)
+    restarts = models.PositiveIntegerField(_("restarts"), default=0)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        ordering = ["node", "queue"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["node", "queue"], name="delivery_worker_once")]
+
+    def __str__(self) -> str:
+        return f"{self.node} / {self.queue}"

@@ -1,0 +1,53 @@
+"""Mail addresses (RFC 5321 section 4.1.2, RFC 6531): read, normalised, compared."""
+
+from __future__ import annotations
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from email_validator import EmailNotValidError, validate_email
+
+# Japanese carriers gave out addresses with dots that RFC 5321 forbids until 2009; they still receive, quoted on the wire.
+CARRIERS = frozenset({"docomo.ne.jp", "ezweb.ne.jp", "au.com", "softbank.ne.jp", "i.softbank.jp"})
+CARRIER_LOCAL = re.compile(r"[a-z0-9._/?+-]{1,64}", re.IGNORECASE)
+
+
+def normalise(text: str) -> str:
+    """The address with its domain in lower case as A-labels, the form that goes into envelopes. The local part keeps its case,
+    which some receivers' tokens need. Raises ValidationError that names what is wrong."""
+    text = text.strip()
+    local, _at, domain = text.rpartition("@")
+    if domain.lower() in CARRIERS and CARRIER_LOCAL.fullmatch(local):
+        return f"{local}@{domain.lower()}"
+    try:
+        # Syntax only: an organisation's own hosts may have names that the world does not know.
+        parsed = validate_email(text, check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise ValidationError(
+            _("“%(address)s” is not a mail address: %(problem)s"),
+            code="invalid_address",
+            params={"address": text[:320], "problem": error},
+        ) from None
+    return f"{parsed.local_part}@{parsed.ascii_domain.lower()}"
+
+
+def key(address: str) -> str:
+    """What two spellings of one normalised address have in common: contacts and suppressions are kept under it."""
+    return address.lower()
+
+
+def domain(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+def on_the_wire(address: str) -> str:
+    """The form that goes between < and > in an SMTP envelope or a header: a local part that is no dot-string is quoted."""
+    local, _at, host = address.rpartition("@")
+    if local.startswith(".") or local.endswith(".") or ".." in local:
+        return f'"{local}"@{host}'
+    return address
+
+
+def needs_smtputf8(address: str) -> bool:
+    return not address.isascii()

@@ -1,0 +1,236 @@
+"""Settings come from the environment alone (`.env` is read into it). What an operator changes while MailHub runs is a row, not a setting."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import django_stubs_ext
+import environ
+from django.utils.translation import gettext_lazy as _
+
+from mailhub.lib import dotenv
+
+# Lets ModelAdmin[Relay] and the like stand in code that runs.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = re.findall(r"^## (\d+\.\d+\.\d+)", (BASE_DIR / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+# True on a developer's machine only: pages show tracebacks, missing secrets are made and kept in .env.
+DEBUG = env.bool("DEBUG", default=False)
+
+# Names of secrets that production lacks; mailhub/checks.py turns each into an error that says what to set.
+MISSING_SECRETS: list[str] = []
+
+
+def secret(name: str) -> str:
+    value = env.str(name, default="")
+    if value:
+        return value
+    if DEBUG:
+        return dotenv.keep(BASE_DIR / ".env", name, lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    MISSING_SECRETS.append(name)
+    return secrets.token_urlsafe(32)
+
+
+# Signs sessions, public links and task payloads.
+SECRET_KEY = secret("SECRET_KEY")
+# Earlier values of SECRET_KEY, newest first: links in mails already sent stay valid.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+# Fernet keys (32 bytes, base64url) for relay credentials, newest first; `manage.py rotate_keys` re-encrypts with the first.
+MAILHUB_ENCRYPTION_KEYS = [key.strip() for key in secret("MAILHUB_ENCRYPTION_KEYS").split(",")]
+
+# Where recipients' browsers reach MailHub: the start of every unsubscribe link.
+MAILHUB_PUBLIC_URL = env.str("MAILHUB_PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+PUBLIC_HTTPS = MAILHUB_PUBLIC_URL.startswith("https://")
+PUBLIC_HOST = urlsplit(MAILHUB_PUBLIC_URL).hostname or ""
+
+# Host names under which the admin and the public pages answer.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", PUBLIC_HOST])
+CSRF_TRUSTED_ORIGINS = [MAILHUB_PUBLIC_URL]
+
+INSTALLED_APPS = [
+    "mailhub.apps.MailHubConfig",
+    "mailhub.apps.MailHubAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_q",
+    "mailhub.relays",
+    "mailhub.senders",
+    "mailhub.delivery",
+    "campaigns",
+    "transactional",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "mailhub.middleware.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "mailhub.urls"
+WSGI_APPLICATION = "mailhub.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def database() -> dict[str, Any]:
+    config: dict[str, Any] = env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+    if config["ENGINE"].endswith("sqlite3"):
+        # IMMEDIATE: a transaction that will write takes the lock at its start, where it can wait, not half-way, where it
+        # would fail. FULL: what was accepted survives a power cut.
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        }
+    else:
+        # Kept connections and never psycopg's pool: django-q2 forks, and forks must not share a socket.
+        config |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    return config
+
+
+# SQLite beside the code by default; postgres://user:password@host:port/name for real use.
+DATABASES = {"default": database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# A Redis for django-q2's tasks and the cache; without it both live in the database.
+REDIS_URL = env.str("REDIS_URL", default="")
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+
+# Worker processes of each of the three queues; see docs/operations.md.
+MAILHUB_WORKERS = env.int("MAILHUB_WORKERS", default=2)
+
+
+def queue(workers: int, **changes: Any) -> dict[str, Any]:
+    # A task works for 15 s at most and then asks to be called again; `timeout` leaves room for a relay that takes a minute
+    # over its last reply. mailhub/checks.py demands retry > timeout x (1 + ceil((queue_limit + bulk) / workers)).
+    return {
+        "workers": workers,
+        "queue_limit": workers,
+        "bulk": 1,
+        "timeout": 120,
+        "retry": 600,
+        "max_attempts": 1,
+        "ack_failures": True,
+        "save_limit": -1,
+        "catch_up": False,
+        "recycle": 200,
+        "max_rss": 300_000,
+        "guard_cycle": 0.5,
+        "poll": 0.2,
+        **changes,
+    }
+
+
+Q_CLUSTER: dict[str, Any] = {
+    "name": "bulk",
+    "label": "MailHub",
+    **queue(MAILHUB_WORKERS),
+    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default"}),
+    "ALT_CLUSTERS": {
+        "transactional": queue(MAILHUB_WORKERS, poll=0.05),
+        "bulk": queue(MAILHUB_WORKERS),
+        "maintenance": queue(1),
+    },
+}
+
+# Language and time zone of pages and mails where a person has not chosen another.
+LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
+LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+# MailHub's own mails (password reset) take its own transactional door; their From must be a confirmed sender.
+EMAIL_BACKEND = "transactional.backend.EmailBackend"
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="mailhub@localhost")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+# Behind a proxy that sets X-Forwarded-Proto.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_HTTPS else None
+SECURE_SSL_REDIRECT = PUBLIC_HTTPS
+SESSION_COOKIE_SECURE = PUBLIC_HTTPS
+CSRF_COOKIE_SECURE = PUBLIC_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if PUBLIC_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = PUBLIC_HTTPS
+SECURE_HSTS_PRELOAD = PUBLIC_HTTPS
+X_FRAME_OPTIONS = "DENY"
+
+# One JSON object a line on standard error ("text" for people); see mailhub/logs.py for what never gets in.
+LOG_FORMAT = env.str("LOG_FORMAT", default="text" if DEBUG else "json")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        },
+        "text": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"},
+    },
+    "filters": {"redact": {"()": "mailhub.logs.Redact"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redact"]}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {"django-q": {"level": "WARNING", "handlers": ["stderr"], "propagate": False}},
+}

@@ -171,6 +171,11 @@ Q_CLUSTER: dict[str, Any] = {
     },
 }
 
+# After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
+MAILHUB_KEEP_BODIES_DAYS = env.int("MAILHUB_KEEP_BODIES_DAYS", default=30)
+# After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.
+MAILHUB_KEEP_MESSAGES_DAYS = env.int("MAILHUB_KEEP_MESSAGES_DAYS", default=400)
+
 # Language and time zone of pages and mails where a person has not chosen another.
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]

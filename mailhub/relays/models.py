@@ -98,8 +98,9 @@ class Relay(models.Model):
     resting_until = models.DateTimeField(_("resting until"), null=True, blank=True, editable=False)
     rest_reason = models.CharField(_("why it rests"), max_length=500, blank=True, editable=False)
     failures = models.PositiveIntegerField(_("failures in a row"), default=0, editable=False)
-    # Set when a wake-up is on its way, so that a thousand mails make one task; cleared when a drain begins.
-    wake_pending = models.DateTimeField(null=True, blank=True, editable=False)
+    # Set while a wake-up is on its way in that queue, so that a thousand mails make one task; cleared when a drain begins.
+    transactional_wake = models.DateTimeField(null=True, blank=True, editable=False)
+    bulk_wake = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -128,12 +129,17 @@ class Relay(models.Model):
         return self.status == self.Status.ACTIVE and (self.resting_until is None or self.resting_until <= at)
 
     def rest(self, first: timedelta, reason: str) -> None:
-        """Leave the relay alone for `first`, twice as long after each further failure in a row, half an hour at most."""
-        for_now = min(first * 2 ** min(self.failures, 10), timedelta(minutes=30))
+        """Leave the relay alone for `first`, twice as long after each further failure in a row until that is half an hour."""
+        for_now = max(first, min(first * 2 ** min(self.failures, 10), timedelta(minutes=30)))
         Relay.objects.filter(pk=self.pk).update(
             resting_until=clock.now() + for_now, rest_reason=reason[:500], failures=F("failures") + 1
         )
         self.refresh_from_db(fields=["resting_until", "rest_reason", "failures"])
+
+    def rest_until(self, moment: datetime, reason: str) -> None:
+        """Leave the relay alone until then, through no failure of its own: a quota is used up."""
+        self.resting_until, self.rest_reason = moment, reason[:500]
+        Relay.objects.filter(pk=self.pk).update(resting_until=self.resting_until, rest_reason=self.rest_reason)
 
     def recovered(self) -> None:
         """The relay took mail: forget its failures."""

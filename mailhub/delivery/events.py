@@ -1,0 +1,74 @@
+"""What happened to messages, and what follows from it: the only place that writes events and suppressions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F
+
+from mailhub.delivery.models import COUNTER_OF, Batch, Event, Message, Suppression
+from mailhub.lib import addresses
+
+# The state that a report of this type claims. Other types (opened, clicked, ...) only count.
+CLAIMED_STATE = {
+    Event.Type.DELIVERED: Message.Status.DELIVERED,
+    Event.Type.BOUNCED: Message.Status.BOUNCED,
+    Event.Type.COMPLAINED: Message.Status.COMPLAINED,
+}
+SUPPRESSES = {
+    Event.Type.BOUNCED: Suppression.Reason.BOUNCE,
+    Event.Type.COMPLAINED: Suppression.Reason.COMPLAINT,
+}
+
+
+class Tally:
+    """Moves between the counters of batches, written once at the end of the transaction that makes the moves."""
+
+    def __init__(self) -> None:
+        self.changes: dict[int, Counter[str]] = {}
+
+    def move(self, message: Message, to: str) -> None:
+        """Count `message`, whose status is still the old one, as `to`."""
+        before, after = COUNTER_OF[Message.Status(message.status)], COUNTER_OF[Message.Status(to)]
+        if message.batch_id and before != after:
+            change = self.changes.setdefault(message.batch_id, Counter())
+            change[before] -= 1
+            change[after] += 1
+
+    def write(self) -> None:
+        # In order of key, so that two transactions never wait for each other.
+        for batch, change in sorted(self.changes.items()):
+            Batch.objects.filter(pk=batch).update(**{name: F(name) + by for name, by in change.items() if by})
+
+
+def write(events: Iterable[Event]) -> None:
+    """Store events of recipients whose address proved bad, or who complained, together with the suppression that follows."""
+    stored = Event.objects.bulk_create(events)
+    Suppression.objects.bulk_create(
+        [
+            Suppression(
+                address=addresses.key(event.message.address), reason=SUPPRESSES[Event.Type(event.type)], detail=event.detail, event=event
+            )
+            for event in stored
+            if event.type in SUPPRESSES
+        ],
+        ignore_conflicts=True,
+    )
+
+
+@transaction.atomic
+def record(message: Message, type: str, *, at: datetime, detail: str = "") -> Event:
+    """Record a report about a message. Its state follows only where that is a step up: a late `delivered` undoes no bounce."""
+    held = Message.objects.select_for_update().get(pk=message.pk)
+    event = Event(message=held, type=type, at=at, detail=detail[:500])
+    write([event])
+    claimed = CLAIMED_STATE.get(Event.Type(type))
+    if claimed and claimed in Message.MOVES[Message.Status(held.status)]:
+        tally = Tally()
+        tally.move(held, claimed)
+        Message.objects.filter(pk=held.pk).update(status=claimed, reply=event.detail, settled_at=at)
+        tally.write()
+    return event

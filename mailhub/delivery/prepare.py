@@ -1,0 +1,144 @@
+"""From a content and a message to the bytes that leave. What the mails of a content share is worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from mailhub.delivery import html as markup
+from mailhub.delivery import mime, rendering
+from mailhub.delivery.models import Content, Message
+from mailhub.delivery.rendering import Problem, Rendered
+from mailhub.lib import addresses
+from mailhub.relays.base import Envelope, Fault, Refused, Reply
+
+# Filled in by us whatever the data says.
+SYSTEM_NAMES = frozenset({"email", "unsubscribe_url"})
+# Fields that every mail has from us, exactly once.
+OWN_FIELDS = frozenset({
+    "bcc", "cc", "content-transfer-encoding", "content-type", "date", "dkim-signature", "from", "list-unsubscribe",
+    "list-unsubscribe-post", "message-id", "mime-version", "received", "reply-to", "return-path", "sender", "subject", "to",
+})  # fmt: skip
+
+
+class Words:
+    """Subject, HTML and text of a mail, compiled. The text is made from the HTML where there is none.
+
+    With `strict`, a variable without a value is an error; without, it renders as nothing."""
+
+    def __init__(self, subject: str, html: str, text: str, *, strict: bool = False) -> None:
+        """Raises jinja2.TemplateSyntaxError, and what Python raises for a template beyond its limits."""
+        self.subject = rendering.template(subject, escaped=False, strict=strict)
+        self.html = rendering.template(_inlined(html), escaped=True, strict=strict) if html else None
+        self.text = rendering.template(markup.tidy(text) if text else _text(html), escaped=False, strict=strict)
+
+    def render(self, data: Mapping[str, Any]) -> Rendered:
+        """Raises whatever a template's mistakes raise."""
+        return Rendered(
+            subject=rendering.render(self.subject, data).strip(),
+            html=rendering.render(self.html, data) if self.html else "",
+            text=rendering.render(self.text, data),
+        )
+
+
+# Transactional mails are a content each, of the same few templates.
+_inlined = lru_cache(maxsize=64)(markup.inlined)
+_text = lru_cache(maxsize=64)(markup.text)
+
+
+class Compiled:
+    """One content, ready for any number of its messages, in any thread."""
+
+    def __init__(self, content: Content) -> None:
+        """Raises Refused when no mail can be made of it."""
+        self.content = content
+        self.raw = None if content.raw is None else bytes(content.raw)
+        if self.raw is None:
+            try:
+                self._compile()
+            except Exception as error:  # noqa: BLE001  templates are data, and so are their mistakes
+                raise refusal(error) from error
+
+    def envelope(self, message: Message) -> Envelope:
+        """The mail as it is handed over. Raises Refused when it cannot be made."""
+        # The message's own way to its content, without a query.
+        message.content = self.content
+        try:
+            data = self._mail(message) if self.raw is None else self.raw
+        except Exception as error:  # noqa: BLE001
+            raise refusal(error) from error
+        return Envelope(
+            message=message.pk,
+            mail_from=addresses.on_the_wire(self.content.from_email),
+            rcpt_to=addresses.on_the_wire(message.address),
+            data=data,
+        )
+
+    def _compile(self) -> None:
+        content = self.content
+        self.words = Words(content.subject, content.html, content.text)
+        shared = mime.mailbox("From", content.from_name, content.from_email)
+        if content.reply_to:
+            shared += mime.mailbox("Reply-To", "", content.reply_to)
+        for name, value in content.headers.items():
+            if name.lower() in OWN_FIELDS:
+                raise ValidationError(_("The header field “%(name)s” cannot be given: every mail has it already.") % {"name": name})
+            shared += mime.extra(name, value)
+        self.shared = f"{shared}MIME-Version: 1.0\r\n"
+        self.boundary = f"=_{content.public_id.hex}"
+        self.encoding = mime.transfer_encoding(content.html or content.text)
+
+    def _mail(self, message: Message) -> bytes:
+        unsubscribe = message.unsubscribe_url
+        said = self.words.render({**message.data, "email": message.address, "unsubscribe_url": unsubscribe})
+        fields = [
+            f"Date: {format_datetime(message.created_at)}\r\n",
+            self.shared,
+            mime.mailbox("To", str(message.data.get("name") or ""), message.address),
+            mime.field("Subject", said.subject),
+            f"Message-ID: <{message.message_id}>\r\n",
+        ]
+        if unsubscribe:
+            # RFC 8058: never folded and never encoded, whatever the length.
+            fields.append(f"List-Unsubscribe: <{unsubscribe}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")
+        return "".join(fields).encode() + self._body(said)
+
+    def _body(self, said: Rendered) -> bytes:
+        text = self._part("plain", said.text)
+        if not self.words.html:
+            return text
+        # "=_" stands in no quoted-printable or base64 text, so the boundary stands in no part.
+        boundary = self.boundary.encode()
+        return b'Content-Type: multipart/alternative; boundary="%b"\r\n\r\n--%b\r\n%b\r\n--%b\r\n%b\r\n--%b--\r\n' % (
+            boundary, boundary, text, boundary, self._part("html", said.html), boundary,
+        )  # fmt: skip
+
+    def _part(self, kind: str, text: str) -> bytes:
+        header = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {self.encoding}\r\n\r\n"
+        return header.encode() + mime.body(text, self.encoding)
+
+
+def refusal(error: Exception) -> Refused:
+    match error:
+        case jinja2.TemplateSyntaxError():
+            reason = _("Line %(line)s of the template: %(problem)s") % {"line": error.lineno, "problem": error.message}
+        case jinja2.UndefinedError() | rendering.TooMuch():
+            reason = str(error)
+        case ValidationError():
+            reason = " ".join(error.messages)
+        case _:
+            reason = _("The mail could not be made from its template: %(problem)s") % {"problem": f"{type(error).__name__}: {error}"}
+    return Refused(Reply(None, "5.6.0", reason[:500]), Fault.CONTENT)
+
+
+def check(subject: str, html: str, text: str, known: Collection[str] | None = None) -> list[Problem]:
+    """What is wrong with a mail's templates. With `known`, the names that can be filled in, others count as mistakes."""
+    names = None if known is None else SYSTEM_NAMES | set(known)
+    parts = (("subject", subject), ("html", html), ("text", text))
+    return [problem for field, source in parts for problem in rendering.check(source, field, names)]

@@ -69,7 +69,7 @@ BLOCKS = {
 }
 SPACES = re.compile("[ \t\r\n\f\xa0]+")
 # A line that holds nothing but {% ... %}.
-ALONE = re.compile(r"^[ \t]*((?:\{%[^\n]*?%\}[ \t]*)+)\n", re.MULTILINE)
+ALONE = re.compile(r"^[ \t]*((?:\{%(?:(?!%\})[^\n])*%\}[ \t]*)+)\n", re.MULTILINE)
 
 
 def text(html: str) -> str:

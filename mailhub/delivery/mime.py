@@ -36,7 +36,7 @@ def field(name: str, value: str) -> str:
     return f"{name}: {_encoded_words(value, len(name) + 2)}\r\n"
 
 
-def extra(name: str, value: str) -> str:
+def given(name: str, value: str) -> str:
     """A field whose syntax is the caller's business: ASCII goes as it is, folded at spaces. Raises ValidationError."""
     if not NAME.fullmatch(name):
         raise ValidationError(_("“%(name)s” is not the name of a header field.") % {"name": name[:76]})

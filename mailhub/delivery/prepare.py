@@ -89,7 +89,7 @@ class Compiled:
         for name, value in content.headers.items():
             if name.lower() in OWN_FIELDS:
                 raise ValidationError(_("The header field “%(name)s” cannot be given: every mail has it already.") % {"name": name})
-            shared += mime.extra(name, value)
+            shared += mime.given(name, value)
         self.shared = f"{shared}MIME-Version: 1.0\r\n"
         self.boundary = f"=_{content.public_id.hex}"
         self.encoding = mime.transfer_encoding(content.html or content.text)

@@ -174,9 +174,12 @@ def _permit(node: nodes.Node) -> None:
     """Raises TemplateSyntaxError for what the language leaves out."""
     if isinstance(node, nodes.For) and node.recursive:
         problem = _("Loops cannot be recursive.")
+    elif isinstance(node, nodes.Name) and node.name == "self":
+        # Jinja2 puts an object of its own there.
+        problem = _("“%(name)s” cannot be used in mails.") % {"name": node.name}
     elif isinstance(node, nodes.Call) and not _callable(node.node):
         problem = _("Only range(...) can be called; for everything else there are filters.")
-    elif not isinstance(node, NODES) and not isinstance(node, nodes.Helper | nodes.EvalContext):
+    elif not isinstance(node, NODES):
         problem = _("“%(name)s” cannot be used in mails.") % {"name": type(node).__name__.lower()}
     else:
         return
@@ -250,7 +253,7 @@ def render(compiled: jinja2.Template, data: Mapping[str, Any]) -> str:
 def names(source: str) -> dict[str, int]:
     """The variables that a template wants from outside -> the line where each is first named. Raises TemplateSyntaxError."""
     tree = _environment(False, False).parse(source)
-    wanted = meta.find_undeclared_variables(tree) - {"range", "loop"}
+    wanted = meta.find_undeclared_variables(tree) - {"range"}
     found: dict[str, int] = {}
     for node in tree.find_all(nodes.Name):
         if node.name in wanted:

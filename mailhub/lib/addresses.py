@@ -18,8 +18,9 @@ def normalise(text: str) -> str:
     which some receivers' tokens need. Raises ValidationError that names what is wrong."""
     text = text.strip()
     local, _at, domain = text.rpartition("@")
-    if domain.lower() in CARRIERS and CARRIER_LOCAL.fullmatch(local):
-        return f"{local}@{domain.lower()}"
+    bare = local.removeprefix('"').removesuffix('"')
+    if domain.lower() in CARRIERS and CARRIER_LOCAL.fullmatch(bare):
+        return f"{bare}@{domain.lower()}"
     try:
         # Syntax only: an organisation's own hosts may have names that the world does not know.
         parsed = validate_email(text, check_deliverability=False, globally_deliverable=False)

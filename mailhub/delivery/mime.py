@@ -7,6 +7,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -56,24 +57,35 @@ def given(name: str, value: str) -> str:
 
 def mailbox(name: str, display_name: str, address: str) -> str:
     """A field with one address, such as From or To. Raises ValidationError."""
+    return mailboxes(name, [(display_name, address)])
+
+
+def mailboxes(name: str, people: Sequence[tuple[str, str]]) -> str:
+    """A field with (display name, address) for each person, one a line. Raises ValidationError."""
+    return f"{name}: " + ",\r\n ".join(_mailbox(*person, len(name) + 2) for person in people) + "\r\n"
+
+
+def _mailbox(display_name: str, address: str, start: int) -> str:
+    """RFC 5322 section 3.4 `mailbox`, on a line that begins at column `start`."""
     one_line(display_name)
     one_line(address)
-    display_name = " ".join(display_name.split())
     address = addresses.on_the_wire(address)
-    if not display_name:
-        return f"{name}: {address}\r\n"
-    start = len(name) + 2
-    if PHRASE.fullmatch(display_name) and "=?" not in display_name:
-        words = display_name
-    elif PLAIN.fullmatch(display_name) and "=?" not in display_name:
-        words = '"' + display_name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    else:
-        words = _encoded_words(display_name, start)
-    if start + len(words) > WANTED and "\r" not in words:
-        words = _encoded_words(display_name, start)
-    last = len(words) - words.rfind("\n") - 1 + (0 if "\n" in words else start)
-    space = " " if last + len(address) + 3 <= ENCODED else "\r\n "
-    return f"{name}: {words}{space}<{address}>\r\n"
+    words = _phrase(" ".join(display_name.split()), start)
+    if not words:
+        return address
+    last = len(words) + start if "\n" not in words else len(words) - words.rindex("\n") - 1
+    # Room for the space, the angle brackets and a comma.
+    return f"{words} <{address}>" if last + len(address) + 4 <= ENCODED else f"{words}\r\n <{address}>"
+
+
+def _phrase(text: str, start: int) -> str:
+    """RFC 5322 section 3.2.5 `phrase`: words, a quoted string, or encoded-words (never one inside the other)."""
+    if "=?" not in text and len(text) + start <= WANTED:
+        if not text or PHRASE.fullmatch(text):
+            return text
+        if PLAIN.fullmatch(text):
+            return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return _encoded_words(text, start)
 
 
 def _folded(line: str) -> list[str]:
@@ -123,7 +135,11 @@ def body(text: str, encoding: str) -> bytes:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.endswith("\n"):
         text += "\n"
-    octets = text.replace("\n", "\r\n").encode()
+    return encoded(text.replace("\n", "\r\n").encode(), encoding)
+
+
+def encoded(octets: bytes, encoding: str) -> bytes:
+    """`octets` in lines of at most 76 ASCII characters. Quoted-printable is for text alone, with CRLF line ends."""
     if encoding == "quoted-printable":
         return binascii.b2a_qp(octets)
     line = binascii.b2a_base64(octets, newline=False)

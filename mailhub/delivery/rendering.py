@@ -210,11 +210,19 @@ class _Empty(jinja2.ChainableUndefined):
     """Renders as nothing, and so does what is asked of it: {{ address.city }} without an address."""
 
 
+class _Missing(jinja2.StrictUndefined):
+    """An error that names what is missing, {{ order.number }} without a number too."""
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_hint:
+            return self._undefined_hint
+        return _("There is no value for “%(name)s”.") % {"name": self._undefined_name}
+
+
 @lru_cache
 def _environment(autoescape: bool, strict: bool) -> Environment:
-    environment = Environment(
-        autoescape=autoescape, undefined=jinja2.StrictUndefined if strict else _Empty, keep_trailing_newline=True, cache_size=0
-    )
+    environment = Environment(autoescape=autoescape, undefined=_Missing if strict else _Empty, keep_trailing_newline=True, cache_size=0)
     environment.filters = {name: environment.filters[name] for name in FILTERS} | {
         "metered": _metered,
         "concatenated": _join,

@@ -20,9 +20,9 @@ from django.db import DatabaseError
 from mailhub.delivery import mime
 from mailhub.lib import addresses
 from mailhub.lib.headers import one_line
-from transactional import sending
+from transactional import contents, sending
 from transactional.models import Submission
-from transactional.sending import Invalid, NotAccepted, Request
+from transactional.requests import Invalid, NotAccepted, Request
 
 SAFE = ("base64", "quoted-printable")
 # Django writes ASCII addresses as they came; ours are quoted where they must be, and keep what only UTF-8 can say (RFC 6532).
@@ -42,7 +42,7 @@ class EmailBackend(BaseEmailBackend):
         self.alias = alias
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """How many were accepted. Raises BadHeaderError or sending.NotAccepted, unless `fail_silently`."""
+        """How many were accepted. Raises BadHeaderError or requests.NotAccepted, unless `fail_silently`."""
         accepted = 0
         for message in email_messages:
             if not message.recipients():
@@ -128,7 +128,7 @@ def _encode(part: Part) -> None:
 
 def _plain(octets: bytes) -> bool:
     lines = re.split(rb"\r\n|\r|\n", octets)
-    return octets.isascii() and b"\0" not in octets and max(map(len, lines)) <= sending.LONGEST_LINE
+    return octets.isascii() and b"\0" not in octets and max(map(len, lines)) <= contents.LONGEST_LINE
 
 
 def _flat(mail: Part) -> bytes:
@@ -150,7 +150,7 @@ def _address_field(name: str, message: EmailMessage) -> bytes:
     listed = {"From": [message.from_email], "To": message.to, "Cc": message.cc, "Reply-To": message.reply_to}
     people = getaddresses([str(message.extra_headers[name])] if name in message.extra_headers else list(map(str, listed[name])))
     try:
-        written = [(sending.decoded(display_name), addresses.normalise(address)) for display_name, address in people]
+        written = [(contents.decoded(display_name), addresses.normalise(address)) for display_name, address in people]
     except ValidationError:
         # "undisclosed-recipients:;" and the like; the envelope is checked elsewhere.
         return b""

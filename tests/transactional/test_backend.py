@@ -15,9 +15,9 @@ from django.utils.module_loading import import_string
 from mailhub.delivery import prepare
 from mailhub.delivery.models import Content, Message
 from mailhub.senders.models import Sender
-from transactional import sending
 from transactional.backend import EmailBackend
 from transactional.models import Submission
+from transactional.requests import Forbidden, Invalid, NotAccepted
 
 pytestmark = pytest.mark.usefixtures("sender", "our_backend")
 
@@ -181,7 +181,7 @@ def test_the_count_is_of_mails_accepted_and_errors_are_raised() -> None:
     good, empty, bad = message(), message(to=[]), message(from_email="stranger@example.com")
     assert EmailBackend().send_messages([good, empty, message()]) == 2
     assert EmailBackend().send_messages([]) == 0
-    with pytest.raises(sending.Forbidden, match=r"stranger@example\.com"):
+    with pytest.raises(Forbidden, match=r"stranger@example\.com"):
         EmailBackend().send_messages([good, bad])
     assert empty.send() == 0
 
@@ -190,14 +190,14 @@ def test_the_count_is_of_mails_accepted_and_errors_are_raised() -> None:
     "changes", [{"from_email": "stranger@example.com"}, {"from_email": "nobody"}, {"to": ["nobody"]}, {"from_email": "a@b.jp, c@d.jp"}]
 )
 def test_a_mail_that_cannot_be_accepted_is_an_error_or_silence(changes: dict[str, object]) -> None:
-    with pytest.raises(sending.NotAccepted):
+    with pytest.raises(NotAccepted):
         message(**changes).send()
     assert message(**changes).send(fail_silently=True) == 0
     assert not Message.objects.exists()
 
 
 def test_an_address_with_a_bare_comma_is_not_guessed_at() -> None:
-    with pytest.raises(sending.Invalid, match="recipients"):
+    with pytest.raises(Invalid, match="recipients"):
         message(to=["Yamada, Taro <a@example.net>"]).send()
 
 

@@ -14,7 +14,7 @@ from mailhub.delivery.models import Content, Message
 from mailhub.senders.models import Sender
 from transactional import sending
 from transactional.models import Project, Submission, Template
-from transactional.sending import Conflict, Forbidden, Invalid, Request
+from transactional.requests import Conflict, Forbidden, Invalid, NotAccepted, Request
 
 RAW = b"From: Tea <shop@example.com>\r\nTo: a@example.net\r\nSubject: =?utf-8?b?5rOo5paH?=\r\n\r\nBody\r\n"
 
@@ -34,7 +34,7 @@ def filled(**changes: object) -> Request:
     return replace(asked, **changes)
 
 
-def refused(request: Request, error: type[sending.NotAccepted] = Invalid) -> sending.NotAccepted:
+def refused(request: Request, error: type[NotAccepted] = Invalid) -> NotAccepted:
     with pytest.raises(error) as caught:
         sending.send(request)
     assert not Content.objects.exists() and not Submission.objects.exists() and not Message.objects.exists()

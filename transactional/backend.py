@@ -36,10 +36,9 @@ class EmailBackend(BaseEmailBackend):
     """Mail is accepted when send_messages() returns, or with the commit of a transaction around it."""
 
     def __init__(self, fail_silently: bool = False, alias: str | None = None, **kwargs: Any) -> None:
-        super().__init__(fail_silently=fail_silently)
+        """Servers and passwords, which Django may pass, are the relays' business; `alias` is what Django 6.1 calls its mailer."""
+        super().__init__()
         self.fail_silently = fail_silently
-        # Django 6.1 names each mailer.
-        self.alias = alias
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         """How many were accepted. Raises BadHeaderError or requests.NotAccepted, unless `fail_silently`."""

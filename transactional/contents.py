@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from email.header import decode_header, make_header
 from email.message import Message as ParsedMail
-from email.parser import BytesHeaderParser
+from email.parser import HeaderParser
 from email.utils import getaddresses
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.translation import gettext as _
 
-from mailhub.delivery import prepare
+from mailhub.delivery import mime, prepare
 from mailhub.delivery.models import Content
 from mailhub.delivery.rendering import TooMuch
 from mailhub.lib import addresses
@@ -45,7 +45,7 @@ def finished(request: Request, sender: Sender) -> Content:
     if request.template:
         raise Invalid("template", _("The mail is finished already."), _("Give either a template or the finished mail."))
     _transportable(request.raw)
-    parsed = BytesHeaderParser().parsebytes(request.raw)
+    parsed = HeaderParser().parsestr(request.raw.partition(b"\r\n\r\n")[0].decode())
     return Content(subject=_subject(parsed), raw=request.raw, from_name=_authentic(parsed, sender), from_email=sender.email)
 
 
@@ -57,7 +57,7 @@ def _transportable(raw: bytes) -> None:
             _("The mail is larger than %(limit)s MB.") % {"limit": LARGEST_MAIL // 1024 // 1024},
             _("Send a link in place of the attachment."),
         )
-    if not raw.isascii() or b"\0" in raw:
+    if b"\0" in raw or not raw.isascii() and not _international(raw):
         raise Invalid("raw", _("The mail has bytes outside of ASCII."), _("Encode its parts as quoted-printable or base64."))
     lines = raw.split(b"\r\n")
     if lines[-1] or any(b"\r" in line or b"\n" in line for line in lines):
@@ -70,8 +70,21 @@ def _transportable(raw: bytes) -> None:
         )
 
 
+def _international(raw: bytes) -> bool:
+    """Whether only header fields are beyond ASCII, as those with addresses in other scripts are (RFC 6532)."""
+    head, _blank, body = raw.partition(b"\r\n\r\n")
+    try:
+        head.decode()
+    except UnicodeDecodeError:
+        return False
+    return body.isascii()
+
+
 def _authentic(parsed: ParsedMail, sender: Sender) -> str:
     """The display name of the one From address, which must be the sender's. Raises Invalid."""
+    if parsed.defects or parsed.get_unixfrom() or not all(map(mime.NAME.fullmatch, parsed.keys())):
+        # Others might read a From there that we do not see.
+        raise Invalid("raw", _("The mail's header is malformed."), _("Give one field a line, name and colon first, then an empty line."))
     people = getaddresses(list(map(str, parsed.get_all("From", []))))
     if len(people) == 1:
         name, address = people[0]

@@ -141,6 +141,15 @@ def test_old_carrier_addresses_and_international_ones_are_written_right() -> Non
         assert written in data
 
 
+def test_an_address_in_another_script_is_the_only_thing_beyond_ascii() -> None:
+    message(subject="件名", body="本文", to=["王 <用户@例え.jp>"]).send()
+    (recipient,) = Message.objects.all()
+    data = bytes(Content.objects.get().raw or b"")
+    assert recipient.address == "用户@xn--r8jz45g.jp"
+    assert b"<" + recipient.address.encode() + b">\r\n" in data
+    assert data.replace("用户".encode(), b"").isascii()
+
+
 # ------------------------------------------------------------------------------------------------------------ header injection
 
 BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029\0"

@@ -133,6 +133,7 @@ def test_too_many_recipients_are_refused(sender: Sender) -> None:
     [
         RAW.replace(b"Body", "本文".encode()),
         RAW.replace(b"Body", b"a\0b"),
+        RAW.replace(b"a@example", "件名".encode("shift_jis")),
         RAW.replace(b"Body\r\n", b"Body\n"),
         RAW + b".\n",
         RAW + b"\n.\r\nMAIL FROM:<evil@example.com>\r\n",
@@ -142,6 +143,9 @@ def test_too_many_recipients_are_refused(sender: Sender) -> None:
         RAW.replace(b"shop@", b"other@"),
         RAW.replace(b"From: ", b"From: other@example.com, "),
         b"From: other@example.com\r\n" + RAW,
+        b"From : other@example.com\r\n" + RAW,
+        b"From other@example.com\r\n" + RAW,
+        RAW.replace(b"Subject", b"no field\r\nFrom: other@example.com\r\nSubject"),
         RAW.replace(b"From: Tea <shop@example.com>\r\n", b""),
         RAW.replace(b"Tea <shop@example.com>", b'"shop@example.com" <other@example.com>'),
     ],

@@ -57,7 +57,7 @@ def _transportable(raw: bytes) -> None:
             _("The mail is larger than %(limit)s MB.") % {"limit": LARGEST_MAIL // 1024 // 1024},
             _("Send a link in place of the attachment."),
         )
-    if b"\0" in raw or not raw.isascii() and not _international(raw):
+    if b"\0" in raw or (not raw.isascii() and not _international(raw)):
         raise Invalid("raw", _("The mail has bytes outside of ASCII."), _("Encode its parts as quoted-printable or base64."))
     lines = raw.split(b"\r\n")
     if lines[-1] or any(b"\r" in line or b"\n" in line for line in lines):

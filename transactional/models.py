@@ -77,6 +77,13 @@ class Template(models.Model):
     subject = models.CharField(_("subject"), max_length=1000, validators=[one_line])
     html = models.TextField(_("HTML"))
     text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the HTML."))
+    # What the placeholders stand for in the preview.
+    sample = models.JSONField(
+        _("sample data"),
+        default=dict,
+        blank=True,
+        help_text=_("Values for the placeholders in the preview, as JSON. Sites send their own."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

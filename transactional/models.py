@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from mailhub.delivery import prepare
 from mailhub.delivery.models import Content
 from mailhub.lib.headers import one_line
 from mailhub.senders.models import Sender
@@ -94,6 +96,16 @@ class Template(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} ({self.language})"
+
+    def clean(self) -> None:
+        problems: dict[str, list[Any]] = {}
+        for problem in prepare.check(self.subject, self.html, self.text):
+            words = _("Line %(line)s: %(problem)s") % {"line": problem.line, "problem": problem.message}
+            problems.setdefault(problem.field, []).append(words)
+        if not isinstance(self.sample, dict):
+            problems["sample"] = [_('Give an object of names and values, such as {"name": "Taro"}.')]
+        if problems:
+            raise ValidationError(problems)
 
 
 class Submission(models.Model):

@@ -36,14 +36,14 @@ def inlined(html: str) -> str:
 
 
 def _mark(html: str) -> tuple[list[str], str]:
-    """The template's tags, and `html` with their numbers in place of them."""
-    tags: list[str] = []
+    """The template's tags, each once, and `html` with their numbers in place of them."""
+    numbers: dict[str, int] = {}
 
     def number(found: re.Match[str]) -> str:
-        tags.append(found[0])
-        return f"\ue000{len(tags) - 1}\ue001"
+        return f"\ue000{numbers.setdefault(found[0], len(numbers))}\ue001"
 
-    return tags, TAGS.sub(number, re.sub("[\ue000\ue001]", "", html))
+    marked = TAGS.sub(number, re.sub("[\ue000\ue001]", "", html))
+    return list(numbers), marked
 
 
 def _outside_markup(marked: str) -> str:

@@ -76,6 +76,7 @@ def test_no_style_sheet_is_fetched_from_anywhere(tmp_path: Path) -> None:
         ('<a href="https://a.example/">https://a.example/</a>', "https://a.example/\n"),
         ('<a href="mailto:a@example.com">a@example.com</a> <a href="tel:+8131234">+8131234</a>', "a@example.com +8131234\n"),
         ('<a href="#top">Top</a>', "Top\n"),
+        ('<a href="mailto:{{ a }}">{{ a }}</a> <a href="{{ b }}">{{ c }}</a>', "{{ a }} {{ c }} <{{ b }}>\n"),
         ('<a href="https://a.example/"><img src="x" alt="Shop"></a>', "Shop <https://a.example/>\n"),
         ("<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul><ol><li>x<li>y</ol>", "- a\n  - b\n- c\n\n1. x\n2. y\n"),
         ("<table><tr><th>Tea</th><td>  1,200 </td></tr><tr><td><div>A</div><div>B</div></td></tr></table>", "Tea  1,200\nA\nB\n"),

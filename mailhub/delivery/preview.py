@@ -1,0 +1,38 @@
+"""A template as its readers will see it, for staff: shown in a frame that can do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils.html import format_html
+
+from mailhub.delivery import prepare
+from mailhub.delivery.rendering import Rendered
+from mailhub.relays.base import Refused
+
+# The frame has an origin of its own, runs nothing, sends no forms and loads pictures alone: what is shown may come from anybody
+# (listmonk CVE-2026-21483: from a campaign's preview to super-admin).
+POLICY = "sandbox allow-popups; default-src 'none'; img-src https: data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+def render(subject: str, html: str, text: str, data: Mapping[str, Any]) -> Rendered:
+    """The mail with `data` filled in. Raises Refused, whose text says what is wrong with the template."""
+    try:
+        return prepare.Words(subject, html, text).render({"email": "taro@example.com", "unsubscribe_url": "#", **data})
+    except Exception as error:
+        raise prepare.refusal(error) from error
+
+
+def frame(subject: str, html: str, text: str, data: Mapping[str, Any]) -> HttpResponse:
+    """What stands in an <iframe sandbox>: the HTML, or the reason why there is none."""
+    try:
+        page = render(subject, html, text, data).html
+    except Refused as refusal:
+        page = format_html("<p>{}</p>", refusal.reply.text)
+    response = HttpResponse(page)
+    response["Content-Security-Policy"] = POLICY
+    response["X-Frame-Options"] = "SAMEORIGIN"
+    response["Referrer-Policy"] = "no-referrer"
+    return response

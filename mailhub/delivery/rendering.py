@@ -103,14 +103,26 @@ def _replace(text: str, old: str, new: str, count: int = -1) -> str:
     return _joined(pieces, new)
 
 
-def _round(value: float, digits: int = 0) -> float:
-    return round(float(value), max(-6, min(digits, 12)))
+def _round(value: Any, digits: int = 0) -> Any:
+    return round(float(value), max(-6, min(digits, 12))) if _given(value) else value
 
 
-def _number(value: float | str, digits: int | None = None) -> str:
+def _number(value: Any, digits: int | None = None) -> Any:
     """12800 -> "12,800", as English and Japanese both write it; `digits` decimals where given."""
-    number = float(value) if not isinstance(value, int) else value
+    if not _given(value):
+        return value
+    number = value if isinstance(value, int) else float(value)
     return f"{number:,}" if digits is None else f"{number:,.{max(0, min(digits, 12))}f}"
+
+
+def _given(value: Any) -> bool:
+    """False for what renders as nothing. Asked of a strict template's missing value, it raises UndefinedError."""
+    return value is not None and value != "" and not (isinstance(value, jinja2.Undefined) and not value)
+
+
+def _shown(value: Any) -> Any:
+    """JSON's null is nothing, not "None"."""
+    return "" if value is None else value
 
 
 def _range(*bounds: int) -> range:
@@ -222,7 +234,9 @@ class _Missing(jinja2.StrictUndefined):
 
 @lru_cache
 def _environment(autoescape: bool, strict: bool) -> Environment:
-    environment = Environment(autoescape=autoescape, undefined=_Missing if strict else _Empty, keep_trailing_newline=True, cache_size=0)
+    environment = Environment(
+        autoescape=autoescape, undefined=_Missing if strict else _Empty, finalize=_shown, keep_trailing_newline=True, cache_size=0
+    )
     environment.filters = {name: environment.filters[name] for name in FILTERS} | {
         "metered": _metered,
         "concatenated": _join,

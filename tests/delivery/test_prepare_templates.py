@@ -28,6 +28,17 @@ def test_the_language_has_what_mails_need() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["{{ null }}{{ none }}", "{{ gone|number }}", "{{ null|number(2) }}", "{{ gone|round }}", "{{ empty|number }}", "{{ gone|upper }}"],
+)
+def test_what_is_empty_stays_empty(value: str) -> None:
+    assert render(f"[{value}]", null=None, empty="") == "[]"
+    if "gone" in value:
+        with pytest.raises(jinja2.UndefinedError, match="gone"):
+            render(value, strict=True)
+
+
 def test_text_that_templates_put_together_is_escaped_once() -> None:
     assert render("{{ a ~ '<' }} {{ [a, '<']|join('&') }} {{ a|e ~ a }}", escaped=True, a="&") == "&amp;&lt; &amp;&amp;&lt; &amp;&amp;"
 

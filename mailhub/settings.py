@@ -163,7 +163,11 @@ Q_CLUSTER: dict[str, Any] = {
     "name": "bulk",
     "label": "MailHub",
     **queue(MAILHUB_WORKERS),
-    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default"}),
+    **(
+        {"redis": REDIS_URL, "broker_class": "mailhub.lib.brokers.RedisBroker"}
+        if REDIS_URL
+        else {"orm": "default", "broker_class": "mailhub.lib.brokers.DatabaseBroker"}
+    ),
     "ALT_CLUSTERS": {
         "transactional": queue(MAILHUB_WORKERS, poll=0.05),
         "bulk": queue(MAILHUB_WORKERS),

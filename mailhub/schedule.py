@@ -1,0 +1,59 @@
+"""What runs by the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils import timezone
+from django_q.models import Schedule
+
+# Every supervisor calls these every few seconds: they rebuild the wake-ups that were lost or whose time has come.
+TICKS = ("mailhub.delivery.tasks.tick", "campaigns.tasks.tick")
+
+
+@dataclass(frozen=True, slots=True)
+class Nightly:
+    """Once a day, at this time of the site's zone."""
+
+    hour: int
+    minute: int
+
+    def next(self, now: datetime) -> datetime:
+        at = timezone.localtime(now).replace(hour=self.hour, minute=self.minute, second=0, microsecond=0)
+        return at if at > now else at + timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class EachMinute:
+    def next(self, now: datetime) -> datetime:
+        return now
+
+
+# What django-q2 starts, in the maintenance queue. The ticks are here once more, should every supervisor's own clock stand still.
+SCHEDULE: dict[str, Nightly | EachMinute] = {
+    **dict.fromkeys(TICKS, EachMinute()),
+    "mailhub.delivery.tasks.audit": Nightly(3, 10),
+    "mailhub.delivery.tasks.prune": Nightly(3, 30),
+}
+
+
+@transaction.atomic
+def install() -> None:
+    """Bring django-q2's table in line with SCHEDULE: add, change, remove. The time of the next run is kept where nothing changed."""
+    for path, when in SCHEDULE.items():
+        wanted = {
+            "func": path,
+            "cluster": "maintenance",
+            "schedule_type": Schedule.MINUTES if isinstance(when, EachMinute) else Schedule.DAILY,
+            "minutes": 1 if isinstance(when, EachMinute) else None,
+            "repeats": -1,
+        }
+        rows = Schedule.objects.filter(name=path).order_by("pk")
+        right = rows.filter(**wanted).first()
+        # The rest are from another version, or from two machines that installed at once.
+        rows.exclude(pk=right.pk if right else None).delete()
+        if right is None:
+            Schedule.objects.create(name=path, next_run=when.next(timezone.now()), **wanted)
+    Schedule.objects.exclude(name__in=SCHEDULE).delete()

@@ -1,7 +1,7 @@
 """`manage.py worker`: keeps the three clusters of this machine at work, and starts anew the one that stands still.
 
-The main thread looks after processes and never touches the database; a thread of its own, the clock, speaks to the database, however long
-that takes. Signs of life come from the clusters themselves (mailhub/delivery/workers.py, mailhub/lib/brokers.py).
+The main thread looks after processes and never touches the database; two others speak to it, however long that takes. Signs of life come
+from the clusters themselves (mailhub/lib/lifeline.py, brokers.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -25,8 +26,8 @@ from django.utils.module_loading import import_string
 from mailhub import schedule
 from mailhub.delivery import workers
 from mailhub.delivery.models import Worker
-from mailhub.delivery.workers import Sign
-from mailhub.lib import clock, processes
+from mailhub.lib import brokers, clock, lifeline, processes
+from mailhub.lib.lifeline import Sign, SupervisorsEnd
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,9 @@ LONGEST_DELAY = 30
 # When asked to stop: for what is in flight; for a cluster in which nothing is.
 GRACE = 130
 IDLE_GRACE = 15
-# Between two rounds of the clock.
+# Between two rounds of the threads.
 ROUND = 5
-# Without a round for this long nobody can say whether the database is there.
+# Without a word from the database for this long nobody can say whether the clusters could reach it.
 OUT_OF_TOUCH = 15
 # Rows of supervisors that did not come to remove theirs stay on view for this long.
 FORGET = timedelta(hours=1)
@@ -64,14 +65,20 @@ class Signs:
         self.begun = now + START_WITHIN - PATIENCE
         #: since when a result has been waiting for the monitor
         self.unsettled = math.inf
+        #: rows of the broker's table that it has taken
+        self.rows: set[int] = set()
 
-    def note(self, sign: int, pid: int, now: float) -> None:
+    def note(self, sign: int, number: int, now: float) -> None:
         self.seen = now
-        if sign == Sign.BEGUN:
-            self.busy.add(pid)
-            self.begun = max(self.begun, now)
+        if sign == Sign.TAKEN:
+            self.rows.add(number)
+        elif sign == Sign.DELETED:
+            self.rows.discard(number)
+        elif sign == Sign.BEGUN:
+            self.busy.add(number)
+            self.begun = now
         elif sign == Sign.ENDED:
-            self.busy.discard(pid)
+            self.busy.discard(number)
             self.unsettled = min(self.unsettled, now)
         elif sign == Sign.SETTLED:
             self.unsettled = math.inf
@@ -89,7 +96,7 @@ class Signs:
         """Why the cluster must be started anew, or ""."""
         if len(self.busy) >= self.workers:
             # How long a task may take is django-q2's to watch (`timeout`).
-            self.begun, self.seen = max(self.begun, now), now
+            self.begun = self.seen = now
         if now - self.begun > PATIENCE:
             return "no task begins although a worker is free"
         if now - self.unsettled > PATIENCE:
@@ -106,39 +113,31 @@ class Cluster:
         self.restarts = 0
         #: early ends in a row
         self.failures = 0
+        #: rows of the broker's table that clusters had taken when they were killed
+        self.left: deque[int] = deque()
         self.start()
 
     def start(self) -> None:
-        self.wire, theirs = socket.socketpair()
-        self.wire.setblocking(False)
-        with theirs:
-            environment = {**os.environ, "Q_CLUSTER_NAME": self.queue, workers.WIRE: str(theirs.fileno())}
+        self.line = SupervisorsEnd()
+        with self.line.theirs as theirs:
+            environment = {**os.environ, "Q_CLUSTER_NAME": self.queue, lifeline.DESCRIPTOR: str(theirs.fileno())}
             command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker", "--cluster"]
             self.group = processes.Group(command, env=environment, keep_open=[theirs.fileno()])
         self.started = time.monotonic()
         self.signs = Signs(settings.Q_CLUSTER["ALT_CLUSTERS"][self.queue]["workers"], self.started)
-        #: a sign of which a part has come
-        self.part = b""
         #: when it is to be started again; None while it runs
         self.start_at: float | None = None
 
     def listen(self) -> None:
-        if self.start_at is not None:
-            return
-        try:
-            data = self.part + self.wire.recv(1 << 16)
-        except OSError:
-            return
-        whole = len(data) - len(data) % workers.SIGN.size
-        self.part = data[whole:]
-        for sign, pid in workers.SIGN.iter_unpack(data[:whole]):
-            self.signs.note(sign, pid, time.monotonic())
+        if self.start_at is None:
+            for sign, number in self.line.signs():
+                self.signs.note(sign, number, time.monotonic())
 
     def look_after(self, judge: bool) -> None:
         now = time.monotonic()
         if self.start_at is not None:
             if now >= self.start_at:
-                self.start()
+                self.start_again()
             return
         self.signs.forget_dead(self.group.holds)
         if self.group.ended:
@@ -158,14 +157,23 @@ class Cluster:
         self.start_at = now + delay
         logger.error("cluster %s is started anew in %s s: %s", self.queue, delay, reason)
 
+    def start_again(self) -> None:
+        try:
+            self.start()
+        except OSError as error:  # no memory, no process or file numbers left: perhaps soon
+            logger.error("cluster %s cannot be started: %s", self.queue, error)
+            self.start_at = time.monotonic() + LONGEST_DELAY
+
     def close(self) -> None:
         self.group.reap()
-        self.wire.close()
+        self.listen()
+        self.line.close()
+        self.left.extend(self.signs.rows)
 
     def ask_to_stop(self) -> None:
         self.signs.seen = time.monotonic()
         if self.start_at is None:
-            self.wire.shutdown(socket.SHUT_WR)
+            self.line.cut()
             self.group.stop()
 
     def stopped(self, at_once: bool) -> bool:
@@ -184,16 +192,57 @@ class Cluster:
         return True
 
 
-class Clock(threading.Thread):
-    """All that the supervisor has to do with the database: the rows of its clusters, the schedule, the ticks."""
+class Rounds(threading.Thread):
+    """Does something every few seconds that may take long, since it speaks to the database."""
+
+    def __init__(self) -> None:
+        super().__init__(name=type(self).__name__, daemon=True)
+        self.bell = threading.Event()
+        self.over = False
+
+    def run(self) -> None:
+        while not self.over:
+            try:
+                self.round()
+            except Exception:  # the next round comes
+                logger.exception("%s", self.name)
+                connection.close()
+            self.bell.wait(ROUND)
+            self.bell.clear()
+        self.leave()
+        connection.close()
+
+    def round(self) -> None:
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """The last thing it does."""
+
+    def finish(self) -> None:
+        self.over = True
+        self.bell.set()
+
+
+class Ticks(Rounds):
+    def round(self) -> None:
+        for path in schedule.TICKS:
+            try:
+                import_string(path)()
+            except DatabaseError as error:
+                logger.warning("%s: %s", path, error)
+                connection.close()
+            except Exception:  # the others must not suffer
+                logger.exception("%s", path)
+
+
+class Register(Rounds):
+    """Keeps the rows of the supervisor's clusters, and knows thereby whether the database answers."""
 
     def __init__(self, node: str, clusters: list[Cluster]) -> None:
-        super().__init__(name="clock", daemon=True)
+        super().__init__()
         self.node = node
         self.clusters = clusters
-        self.bell = threading.Event()
         self.stopping = False
-        self.over = False
         self.installed = False
         #: when the database last answered
         self.reached = -math.inf
@@ -204,38 +253,17 @@ class Clock(threading.Thread):
         """The database answered not long ago."""
         return time.monotonic() - self.reached < OUT_OF_TOUCH
 
-    def run(self) -> None:
-        while not self.over:
-            self.round()
-            self.bell.wait(ROUND)
-            self.bell.clear()
-        self.leave()
-
     def round(self) -> None:
         try:
             self.write()
+            self.release()
             if not self.installed:
                 schedule.install()
                 self.installed = True
         except DatabaseError as error:
             self.lost(error)
-            return
-        self.reached = time.monotonic()
-        if self.away:
-            logger.warning("the database answers again")
-            self.away = False
-        if not self.stopping:
-            self.tick()
-
-    def tick(self) -> None:
-        for path in schedule.TICKS:
-            try:
-                import_string(path)()
-            except Exception:  # the others must not suffer, and the next round comes
-                logger.exception("%s failed", path)
-                connection.close()
-            else:
-                self.reached = time.monotonic()
+        else:
+            self.found()
 
     def write(self) -> None:
         """Tell what is known of the clusters, and forget supervisors that are long gone."""
@@ -260,15 +288,29 @@ class Clock(threading.Thread):
         )
         Worker.objects.filter(beat_at__lt=now - FORGET).exclude(node=self.node).delete()
 
+    def release(self) -> None:
+        for cluster in self.clusters:
+            rows = list(cluster.left)
+            brokers.release(rows)
+            for _row in rows:
+                cluster.left.popleft()
+
     def lost(self, error: DatabaseError) -> None:
         self.reached = -math.inf
+        connection.close()
         if not self.away:
             logger.error("the database does not answer: %s", error)
             self.away = True
-        connection.close()
+
+    def found(self) -> None:
+        self.reached = time.monotonic()
+        if self.away:
+            logger.warning("the database answers again")
+            self.away = False
 
     def leave(self) -> None:
         try:
+            self.release()
             Worker.objects.filter(node=self.node).delete()
         except DatabaseError as error:
             logger.warning("the rows of %s stay behind: %s", self.node, error)
@@ -276,9 +318,11 @@ class Clock(threading.Thread):
 
 class Supervisor:
     def __init__(self, node: str = "") -> None:
+        #: how often it was asked to stop
         self.stops = 0
         self.clusters: list[Cluster] = []
-        self.clock = Clock(node or f"{socket.gethostname()}:{os.getpid()}", self.clusters)
+        self.register = Register(node or f"{socket.gethostname()}:{os.getpid()}", self.clusters)
+        self.ticks = Ticks()
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or SIGHUP; a second one cuts the stopping short. Call it in the main thread."""
@@ -286,7 +330,8 @@ class Supervisor:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self.asked_to_stop)
         self.clusters.extend(Cluster(queue) for queue in workers.QUEUES)
-        self.clock.start()
+        self.register.start()
+        self.ticks.start()
         while not self.stops:
             time.sleep(LOOK_EVERY)
             self.look()
@@ -296,15 +341,18 @@ class Supervisor:
         self.stops += 1
 
     def look(self) -> None:
-        judge = self.clock.in_touch
+        judge = self.register.in_touch
         for cluster in self.clusters:
             cluster.listen()
             cluster.look_after(judge)
+            if cluster.left:
+                self.register.bell.set()
 
     def stop(self) -> None:
         logger.info("stopping: what is in flight is finished, the rest is handed back")
-        self.clock.stopping = True
-        self.clock.bell.set()
+        self.ticks.finish()
+        self.register.stopping = True
+        self.register.bell.set()
         for cluster in self.clusters:
             cluster.ask_to_stop()
         deadline = time.monotonic() + GRACE
@@ -313,6 +361,5 @@ class Supervisor:
             time.sleep(LOOK_EVERY)
             at_once = self.stops > 1 or time.monotonic() > deadline
             left = [cluster for cluster in left if not cluster.stopped(at_once)]
-        self.clock.over = True
-        self.clock.bell.set()
-        self.clock.join(timeout=10)
+        self.register.finish()
+        self.register.join(timeout=10)

@@ -1,19 +1,24 @@
 """django-q2's brokers, with a pulse.
 
 django-q2 can come to a silent stand: a worker that is killed while it waits for a task takes the queue's lock with it (its issue 23).
-So the pusher of each cluster, when it finds nothing to do, now and then puts an empty task on its way to worker and monitor; a supervisor
-sees it arrive (mailhub/delivery/workers.py), or not. It touches neither database nor Redis, and no other machine can take it.
+So the pusher of each cluster, when it finds nothing to do, now and then puts an empty task on its way to worker and monitor; the
+supervisor sees it arrive, or not. It is no row of a table, and no other machine can take it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.brokers.redis_broker import Redis
+from django_q.models import OrmQ
 from django_q.signing import SignedPackage
+
+from mailhub.lib import lifeline
+from mailhub.lib.lifeline import Sign
 
 #: seconds
 EVERY = 5
@@ -30,14 +35,28 @@ def pulse_package() -> Any:
     return SignedPackage.dumps(task)
 
 
-class DatabaseBroker(ORM):
+class DatabaseBroker(ORM):  # type: ignore[misc]
+    """Tells the supervisor which rows its cluster has taken: they would stay locked for `retry` seconds when the cluster is killed."""
+
     next_pulse = 0.0
 
     def dequeue(self) -> Tasks | None:
-        return super().dequeue() or due_pulse(self)
+        tasks: Tasks = super().dequeue() or []
+        for row, _package in tasks:
+            lifeline.give(Sign.TAKEN, row or 0)
+        return tasks or due_pulse(self)
+
+    def delete(self, task_id: int) -> None:
+        super().delete(task_id)
+        lifeline.give(Sign.DELETED, task_id)
 
 
-class RedisBroker(Redis):
+def release(rows: Collection[int]) -> None:
+    """Let others take the rows of DatabaseBroker that a dead cluster had taken."""
+    OrmQ.objects.filter(pk__in=rows).update(lock=timezone.now())
+
+
+class RedisBroker(Redis):  # type: ignore[misc]
     next_pulse = 0.0
 
     def dequeue(self) -> Tasks | None:

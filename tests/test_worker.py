@@ -1,0 +1,264 @@
+"""`manage.py worker` with real processes and a database of its own, killed in every way that hurts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.db.utils import ConnectionHandler
+from django.utils import timezone
+from django_q.signing import SignedPackage
+
+from mailhub.delivery.workers import QUEUES
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+HERE = Path(__file__).parent
+# What a busy machine may need for a step that takes a second or two.
+LONG = 60
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], seconds: float = LONG) -> T:
+    """What `look` finds, as soon as it finds something."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.05)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------- processes
+
+
+class Process:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        # The number alone may be another's, later.
+        self.born = self.stat()[19]
+
+    def stat(self) -> list[str]:
+        """Fields 3 and on of proc(5)'s stat."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return ["Z", *["0"] * 30]
+
+    @property
+    def lives(self) -> bool:
+        stat = self.stat()
+        return stat[0] != "Z" and stat[19] == self.born
+
+    @property
+    def sleeps(self) -> bool:
+        return self.stat()[0] == "S"
+
+    @property
+    def children(self) -> list[Process]:
+        everyone = [Process(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        return [process for process in everyone if process.lives and process.stat()[1] == str(self.pid)]
+
+    @property
+    def descendants(self) -> list[Process]:
+        return [process for child in self.children for process in [child, *child.descendants]]
+
+    @property
+    def queue(self) -> str:
+        environment = Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
+        return next((line.split(b"=")[1].decode() for line in environment if line.startswith(b"Q_CLUSTER_NAME=")), "")
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def gone(processes: list[Process]) -> bool:
+    return not any(process.lives for process in processes)
+
+
+# ---------------------------------------------------------------------------------------------------------------- the site
+
+
+class Site:
+    """A database that no other test uses, and what works on it."""
+
+    def __init__(self, database: dict[str, Any], url: str, folder: Path) -> None:
+        self.connection = ConnectionHandler({"default": database})["default"]
+        self.folder = folder
+        self.marks = itertools.count()
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "DEBUG": "true",
+            "SECRET_KEY": settings.SECRET_KEY,
+            "MAILHUB_ENCRYPTION_KEYS": ",".join(settings.MAILHUB_ENCRYPTION_KEYS),
+            "PYTHONPATH": str(HERE),
+        }
+
+    def manage(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
+
+    def put(self, queue: str, task: str) -> Path:
+        """Have a worker do `task`; returns the mark that it will leave."""
+        mark = self.folder / f"mark-{next(self.marks)}"
+        package = {
+            "id": mark.name,
+            "name": mark.name,
+            "func": f"worker_tasks.{task}",
+            "args": (str(mark),),
+            "kwargs": {},
+            "started": timezone.now(),
+            "ack_failure": True,
+        }
+        with self.connection.cursor() as cursor:
+            now = self.connection.ops.adapt_datetimefield_value(timezone.now())
+            row = [queue, SignedPackage.dumps(package), now]
+            cursor.execute("INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)", row)
+        return mark
+
+    def settled(self) -> bool:
+        """Every task has been taken, done and put away."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM django_q_ormq")
+            return cursor.fetchone()[0] == 0
+
+
+class Supervised:
+    """A running `manage.py worker`."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.log = site.folder / f"log-{time.monotonic_ns()}"
+        with self.log.open("wb") as log:
+            self.command = subprocess.Popen(site.manage("worker"), env=site.environment, stderr=log, start_new_session=True)  # noqa: S603
+        self.process = Process(self.command.pid)
+        self.everyone: list[Process] = []
+
+    def rows(self) -> dict[str, int]:
+        """Queue and restarts of its clusters, as the workers page shows them."""
+        with self.site.connection.cursor() as cursor:
+            cursor.execute("SELECT queue, restarts FROM delivery_worker WHERE node LIKE %s", [f"%:{self.process.pid}"])
+            return dict(cursor.fetchall())
+
+    def main(self, queue: str) -> Process:
+        return until(lambda: next((child for child in self.process.children if child.queue == queue), None))
+
+    def sentinel(self, queue: str) -> Process:
+        return until(lambda: next(iter(self.main(queue).children), None))
+
+    def done(self, queue: str, seconds: float = LONG) -> Process:
+        """Have a task done; returns the worker that did it."""
+        mark = self.site.put(queue, "leave_mark")
+        until(mark.exists, seconds)
+        return Process(int(mark.read_text()))
+
+    def remember(self) -> list[Process]:
+        """All of its processes, once all clusters are at work."""
+        for queue in QUEUES:
+            self.done(queue)
+        self.everyone = self.process.descendants
+        return self.everyone
+
+
+@pytest.fixture(scope="module")
+def site(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("worker")
+    with django_db_blocker.unblock():
+        database = dict(connection.settings_dict)
+        if connection.vendor == "postgresql":
+            name = f"worker_{os.getpid()}"
+            with connection.cursor() as cursor:
+                cursor.execute(f"CREATE DATABASE {name}")
+            url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/".format(**database) + name
+        else:
+            name = str(folder / "db.sqlite3")
+            url = f"sqlite:///{name}"
+        site = Site({**database, "NAME": name}, url, folder)
+        subprocess.run(site.manage("migrate", "-v0"), env=site.environment, check=True)  # noqa: S603
+        yield site
+        site.connection.close()
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def supervised(site: Site) -> Iterator[Supervised]:
+    supervised = Supervised(site)
+    yield supervised
+    left = [supervised.process, *supervised.process.descendants, *supervised.everyone]
+    for process in left:
+        if process.lives:
+            process.kill()
+    supervised.command.wait()
+    sys.stderr.write(supervised.log.read_text())
+
+
+def test_it_works_on_all_three_queues_and_shows_itself(supervised: Supervised) -> None:
+    pids = {supervised.done(queue).pid for queue in QUEUES}
+    assert len(pids) == 3
+    until(lambda: supervised.rows() == dict.fromkeys(QUEUES, 0))
+
+
+def test_a_cluster_whose_queue_lock_died_with_an_idle_worker_is_at_work_again_within_a_minute(site: Site, supervised: Supervised) -> None:
+    worker = supervised.done("maintenance")
+    main = supervised.main("maintenance")
+    until(site.settled)
+    # The only worker of its cluster, at rest: it waits in the queue's pipe, with the lock.
+    until(lambda: worker.sleeps)
+    worker.kill()
+    supervised.done("maintenance", seconds=60)
+    assert not main.lives, "the cluster did not stand still: this test killed at the wrong moment"
+    until(lambda: supervised.rows()["maintenance"] == 1)
+
+
+@pytest.mark.parametrize("victim", ["main", "sentinel"])
+def test_a_cluster_that_lost_its_head_is_started_anew_and_leaves_no_orphan(supervised: Supervised, victim: str) -> None:
+    supervised.remember()
+    main = supervised.main("bulk")
+    family = [main, *main.descendants]
+    getattr(supervised, victim)("bulk").kill()
+    until(lambda: gone(family))
+    supervised.done("bulk")
+    assert supervised.main("bulk").pid != main.pid
+
+
+def test_nothing_outlives_a_killed_supervisor(supervised: Supervised) -> None:
+    everyone = supervised.remember()
+    assert len(everyone) >= 3 * 5
+    supervised.process.kill()
+    until(lambda: gone(everyone))
+
+
+def test_sigterm_has_tasks_hand_back_and_ends_cleanly(site: Site, supervised: Supervised) -> None:
+    everyone = supervised.remember()
+    until(lambda: len(supervised.rows()) == 3)
+    mark = site.put("bulk", "work_until_told")
+    until(mark.exists)
+    supervised.command.terminate()
+    assert supervised.command.wait(LONG) == 0
+    assert mark.with_name(f"{mark.name}.handed-back").exists()
+    assert gone(everyone)
+    assert supervised.rows() == {}
+    assert site.settled()
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_deaf_task(site: Site, supervised: Supervised) -> None:
+    everyone = supervised.remember()
+    mark = site.put("transactional", "be_deaf")
+    until(mark.exists)
+    supervised.command.send_signal(signal.SIGINT)
+    until(lambda: supervised.log.read_text().count("stopping"))
+    supervised.command.send_signal(signal.SIGINT)
+    assert supervised.command.wait(LONG) == 0
+    assert gone(everyone)

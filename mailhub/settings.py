@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import django_stubs_ext
 import environ
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.lib import dotenv
+from mailhub.lib import dotenv, envvars
 
 # Lets ModelAdmin[Relay] and the like stand in code that runs.
 django_stubs_ext.monkeypatch()
@@ -25,7 +26,7 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
 # True on a developer's machine only: pages show tracebacks, missing secrets are made and kept in .env.
-DEBUG = env.bool("DEBUG", default=False)
+DEBUG = envvars.boolean("DEBUG", default=False)
 
 # Names of secrets that production lacks; mailhub/checks.py turns each into an error that says what to set.
 MISSING_SECRETS: list[str] = []
@@ -49,7 +50,7 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 MAILHUB_ENCRYPTION_KEYS = [key.strip() for key in secret("MAILHUB_ENCRYPTION_KEYS").split(",")]
 
 # Where recipients' browsers reach MailHub: the start of every unsubscribe link.
-MAILHUB_PUBLIC_URL = env.str("MAILHUB_PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+MAILHUB_PUBLIC_URL = envvars.url("MAILHUB_PUBLIC_URL", "http://127.0.0.1:8000", ["https", "http"])
 PUBLIC_HTTPS = MAILHUB_PUBLIC_URL.startswith("https://")
 PUBLIC_HOST = urlsplit(MAILHUB_PUBLIC_URL).hostname or ""
 
@@ -107,8 +108,8 @@ TEMPLATES = [
 
 
 def database() -> dict[str, Any]:
-    config: dict[str, Any] = env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
-    if config["ENGINE"].endswith("sqlite3"):
+    config: dict[str, Any] = env.db_url_config(env.str("DATABASE_URL", default="") or f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+    if config.get("ENGINE") == "django.db.backends.sqlite3":
         # IMMEDIATE: a transaction that will write takes the lock at its start, where it can wait, not half-way, where it
         # would fail. FULL: what was accepted survives a power cut.
         config["OPTIONS"] = {
@@ -116,9 +117,11 @@ def database() -> dict[str, Any]:
             "timeout": 30,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
-    else:
+    elif config.get("ENGINE") == "django.db.backends.postgresql":
         # Kept connections and never psycopg's pool: django-q2 forks, and forks must not share a socket.
         config |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    else:
+        raise ImproperlyConfigured("The setting DATABASE_URL must begin with postgres:// or sqlite:///.")
     return config
 
 
@@ -127,7 +130,7 @@ DATABASES = {"default": database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # A Redis for django-q2's tasks and the cache; without it both live in the database.
-REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_URL = envvars.url("REDIS_URL", "", ["redis", "rediss", "unix"])
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
     if REDIS_URL
@@ -135,7 +138,7 @@ CACHES = {
 }
 
 # Worker processes of each of the three queues; see docs/operations.md.
-MAILHUB_WORKERS = env.int("MAILHUB_WORKERS", default=2)
+MAILHUB_WORKERS = envvars.whole("MAILHUB_WORKERS", default=2, least=1)
 
 
 def queue(workers: int, **changes: Any) -> dict[str, Any]:
@@ -176,12 +179,12 @@ Q_CLUSTER: dict[str, Any] = {
 }
 
 # After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
-MAILHUB_KEEP_BODIES_DAYS = env.int("MAILHUB_KEEP_BODIES_DAYS", default=30)
+MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
 # After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.
-MAILHUB_KEEP_MESSAGES_DAYS = env.int("MAILHUB_KEEP_MESSAGES_DAYS", default=400)
+MAILHUB_KEEP_MESSAGES_DAYS = envvars.whole("MAILHUB_KEEP_MESSAGES_DAYS", default=400, least=1)
 
 # Language and time zone of pages and mails where a person has not chosen another.
-LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
+LANGUAGE_CODE = envvars.choice("LANGUAGE_CODE", "en", ["en", "ja"])
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
@@ -219,6 +222,8 @@ LOGIN_URL = "admin:login"
 # Behind a proxy that sets X-Forwarded-Proto.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_HTTPS else None
 SECURE_SSL_REDIRECT = PUBLIC_HTTPS
+# Load balancers ask these over plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SESSION_COOKIE_SECURE = PUBLIC_HTTPS
 CSRF_COOKIE_SECURE = PUBLIC_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if PUBLIC_HTTPS else 0
@@ -227,7 +232,7 @@ SECURE_HSTS_PRELOAD = PUBLIC_HTTPS
 X_FRAME_OPTIONS = "DENY"
 
 # One JSON object a line on standard error ("text" for people); see mailhub/logs.py for what never gets in.
-LOG_FORMAT = env.str("LOG_FORMAT", default="text" if DEBUG else "json")
+LOG_FORMAT = envvars.choice("LOG_FORMAT", "text" if DEBUG else "json", ["text", "json"])
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -7,18 +7,24 @@ supervisor sees it arrive, or not. It is no row of a table, and no other machine
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection
 from typing import Any
 
+from django.db import Error as DatabaseError
+from django.db import connections
 from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.brokers.redis_broker import Redis
+from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
 from mailhub.lib import lifeline
 from mailhub.lib.lifeline import Sign
+
+logger = logging.getLogger(__name__)
 
 #: seconds
 EVERY = 5
@@ -39,12 +45,26 @@ class DatabaseBroker(ORM):  # type: ignore[misc]
     """Tells the supervisor which rows its cluster has taken: they would stay locked for `retry` seconds when the cluster is killed."""
 
     next_pulse = 0.0
+    away = False
 
     def dequeue(self) -> Tasks | None:
-        tasks: Tasks = super().dequeue() or []
+        try:
+            tasks: Tasks = super().dequeue() or []
+        except DatabaseError as error:
+            self.wait(error)
+            return None
+        self.away = False
         for row, _package in tasks:
             lifeline.give(Sign.TAKEN, row or 0)
         return tasks or due_pulse(self)
+
+    def wait(self, error: DatabaseError) -> None:
+        """For the database to come back. The pusher would die of it instead, ten seconds each time."""
+        if not self.away:
+            logger.error("queue %s: the database does not answer: %s", self.list_key, error)
+            self.away = True
+        connections[Conf.ORM].close()
+        time.sleep(1)
 
     def delete(self, task_id: int) -> None:
         super().delete(task_id)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
 # Every supervisor calls these every few seconds: they rebuild the wake-ups that were lost or whose time has come.
@@ -37,6 +38,12 @@ SCHEDULE: dict[str, Nightly | EachMinute] = {
     "mailhub.delivery.tasks.audit": Nightly(3, 10),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
 }
+
+
+def load() -> None:
+    """Import what the tasks are made of. Done before workers are forked, it is done once, and a fault in it is seen at once."""
+    for path in SCHEDULE:
+        import_string(path)
 
 
 @transaction.atomic

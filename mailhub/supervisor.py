@@ -121,7 +121,7 @@ class Cluster:
         self.line = SupervisorsEnd()
         with self.line.theirs as theirs:
             environment = {**os.environ, "Q_CLUSTER_NAME": self.queue, lifeline.DESCRIPTOR: str(theirs.fileno())}
-            command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker", "--cluster"]
+            command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker", "--cluster", "--skip-checks"]
             self.group = processes.Group(command, env=environment, keep_open=[theirs.fileno()])
         self.started = time.monotonic()
         self.signs = Signs(settings.Q_CLUSTER["ALT_CLUSTERS"][self.queue]["workers"], self.started)

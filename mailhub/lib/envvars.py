@@ -38,7 +38,7 @@ def url(name: str, default: str, schemes: Collection[str]) -> str:
     value = os.environ.get(name, "").strip() or default
     try:
         parts = urlsplit(value)
-        sound = parts.scheme in schemes and (parts.hostname or parts.scheme == "unix") and not parts.fragment and not parts.port == 0
+        sound = parts.scheme in schemes and (parts.hostname or parts.scheme == "unix") and not parts.fragment and parts.port != 0
     except ValueError:  # a port that is no number
         sound = False
     if value and not sound:

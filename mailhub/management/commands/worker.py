@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from mailhub import supervisor
+from mailhub import schedule, supervisor
 from mailhub.delivery import workers
 
 
@@ -18,6 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["cluster"]:
+            schedule.load()
             workers.serve()
         else:
             supervisor.Supervisor(options["node"]).run()

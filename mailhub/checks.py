@@ -64,8 +64,8 @@ def secrets_differ(**kwargs: Any) -> list[CheckMessage]:
 @register()
 def tasks_are_not_started_twice(**kwargs: Any) -> Iterator[CheckMessage]:
     """A task's lock runs from when the pusher takes it, and it may have to wait for all that the pusher took before it."""
-    base = {name: value for name, value in settings.Q_CLUSTER.items() if name != "ALT_CLUSTERS"}
-    for queue, changes in {base["name"]: {}, **settings.Q_CLUSTER["ALT_CLUSTERS"]}.items():
+    base = settings.Q_CLUSTER
+    for queue, changes in {base["name"]: {}, **base["ALT_CLUSTERS"]}.items():
         cluster = {**base, **changes}
         rounds = 1 + math.ceil((cluster["queue_limit"] + cluster["bulk"]) / cluster["workers"])
         if cluster["retry"] <= cluster["timeout"] * rounds:

@@ -1,19 +1,34 @@
-"""What must never stand in a log: a secret or a mail's body. MailHub's own code logs ids; this filter is the second lock."""
+"""What must never stand in a log: a secret or a mail's body. MailHub's own code logs ids; this handler is the second lock."""
 
 from __future__ import annotations
 
 import logging
 import re
+from typing import TextIO
 
+# "password=...", "'api_key': '...", "\"server_token\": \"...", "Authorization: Bearer ...", "AUTH PLAIN ..."
+NAMED = r"""
+    ( (?: \b AUTH [ ] (?: PLAIN | LOGIN | XOAUTH2 ) [ ]
+        | (?: password | passwd | secret | token | api[-_]?key | encryption_keys? | authorization ) [\w-]* \\?["']? \s* [:=] \s*
+      )
+      (?: (?: Bearer | Basic ) \s+ )?
+    )
+"""
 SECRETS = re.compile(
-    r"(?i)\b(AUTH\s+(?:PLAIN|LOGIN|XOAUTH2)\s+|(?:password|secret|token|api[-_]?key|authorization)[\"']?\s*[:=]\s*[\"']?)([^\s\"',}]+)"
+    NAMED + r"""(?: (?P<quote> \\?" ) [^"\\]+ | (?P<single> ' ) [^'\\]+ | [^\s"',;&}\\]+ )""",
+    re.IGNORECASE | re.VERBOSE,
 )
+# "postgres://user:...@host"
+IN_URLS = re.compile(r"(\w://[^\s:/@\"']*:)[^\s@/\"']+(?=@)")
 
 
-class Redact(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        redacted = SECRETS.sub(r"\1[redacted]", message)
-        if redacted != message:
-            record.msg, record.args = redacted, None
-        return True
+def redact(text: str) -> str:
+    text = SECRETS.sub(lambda found: f"{found[1]}{found['quote'] or found['single'] or ''}[redacted]", text)
+    return IN_URLS.sub(r"\1[redacted]", text)
+
+
+class Handler(logging.StreamHandler[TextIO]):
+    """Redacts what is written, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

@@ -171,9 +171,9 @@ Q_CLUSTER: dict[str, Any] = {
         if REDIS_URL
         else {"orm": "default", "broker_class": "mailhub.lib.brokers.DatabaseBroker"}
     ),
+    # django-q2 reads no entry of the base's own name here.
     "ALT_CLUSTERS": {
         "transactional": queue(MAILHUB_WORKERS, poll=0.05),
-        "bulk": queue(MAILHUB_WORKERS),
         "maintenance": queue(1),
     },
 }
@@ -243,8 +243,12 @@ LOGGING = {
         },
         "text": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"},
     },
-    "filters": {"redact": {"()": "mailhub.logs.Redact"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redact"]}},
+    "handlers": {"stderr": {"class": "mailhub.logs.Handler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"django-q": {"level": "WARNING", "handlers": ["stderr"], "propagate": False}},
+    "loggers": {
+        # Django's own handlers would say everything twice.
+        "django": {"handlers": [], "level": "INFO"},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "django-q": {"level": "WARNING", "handlers": ["stderr"], "propagate": False},
+    },
 }

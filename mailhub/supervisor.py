@@ -124,7 +124,8 @@ class Cluster:
             command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker", "--cluster", "--skip-checks"]
             self.group = processes.Group(command, env=environment, keep_open=[theirs.fileno()])
         self.started = time.monotonic()
-        self.signs = Signs(settings.Q_CLUSTER["ALT_CLUSTERS"][self.queue]["workers"], self.started)
+        own = settings.Q_CLUSTER["ALT_CLUSTERS"].get(self.queue, settings.Q_CLUSTER)
+        self.signs = Signs(own["workers"], self.started)
         #: when it is to be started again; None while it runs
         self.start_at: float | None = None
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from mailhub.delivery.models import Worker
 from mailhub.delivery.workers import QUEUES
@@ -58,7 +58,7 @@ def test_a_database_that_is_away_is_told_without_its_address(client: Client) -> 
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_is_not_redirected_to_https(client: Client, settings: SettingsWrapper, path: str) -> None:
+def test_health_is_not_redirected_to_https(client: Client, settings: Settings, path: str) -> None:
     settings.SECURE_SSL_REDIRECT = True
     assert client.get(path).status_code in (200, 503)
 

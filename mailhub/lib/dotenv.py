@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 
 def keep(path: Path, name: str, make: Callable[[], str]) -> str:
-    """The value of `name`, made and appended to the file at `path` when the environment has none."""
-    value = make()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "a") as file:
-        if file.tell() and not path.read_text().endswith("\n"):
-            file.write("\n")
-        file.write(f"{name}={value}\n")
+    """The value of `name` in the file at `path`, made and appended when it has none; nobody but its owner may read the file then."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+") as file:
+        # Of two processes that start at once, one makes the value and the other finds it.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        text = file.read()
+        value = next((line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{name}=")), "")
+        if not value:
+            value = make()
+            os.fchmod(file.fileno(), 0o600)
+            file.write(f"{name}={value}\n" if text.endswith("\n") or not text else f"\n{name}={value}\n")
     os.environ[name] = value
     return value

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from datetime import datetime
+from typing import Any, ClassVar
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
+from django.utils.translation import get_supported_language_variant
 from django.utils.translation import gettext_lazy as _
 
+from mailhub.delivery import prepare
 from mailhub.delivery.models import Batch
-from mailhub.lib import addresses, clock, states
+from mailhub.lib import addresses, clock, states, tasks
 from mailhub.lib.headers import one_line
-from mailhub.relays.models import Route
+from mailhub.relays.models import Route, Stream
 from mailhub.senders.models import Sender
+
+# What stands for something else in templates; contacts cannot have attributes of these names.
+RESERVED = frozenset({
+    "email", "name", "language", "unsubscribe_url", "organisation", "postal_address", "contact_point", "range", "loop", "self",
+    "and", "else", "elif", "endfor", "endif", "false", "for", "if", "in", "is", "none", "not", "or", "true", "set",
+})  # fmt: skip
+
+
+def default_language() -> str:
+    """The one of LANGUAGES that pages and mails are in where nobody has chosen another."""
+    return get_supported_language_variant(settings.LANGUAGE_CODE)
+
+
+def is_attribute_name(name: str) -> bool:
+    """Whether a template can say {{ name }} and mean the contact's own."""
+    return name.isidentifier() and name.casefold() not in RESERVED and len(name) <= 100
+
+
+def _template_mistakes(subject: str, html: str, text: str) -> dict[str, list[Any]]:
+    mistakes: dict[str, list[Any]] = {}
+    for problem in prepare.check(subject, html, text):
+        words = _("Line %(line)s: %(problem)s") % {"line": problem.line, "problem": problem.message}
+        mistakes.setdefault(problem.field, []).append(words)
+    return mistakes
 
 
 class Contact(models.Model):
@@ -42,12 +70,28 @@ class Contact(models.Model):
         except ValidationError as error:
             raise ValidationError({"email": error}) from None
         if not isinstance(self.attributes, dict):
-            raise ValidationError({"attributes": _("Give names with values, such as {\"city\": \"Kyoto\"}.")})
+            raise ValidationError({"attributes": _('Give names with values, such as {"city": "Kyoto"}.')})
+        if unusable := [name for name in self.attributes if not is_attribute_name(name)]:
+            raise ValidationError(
+                {
+                    "attributes": _(
+                        "“%(name)s” cannot be a name: use letters, digits and _, and none of the names that mails have already."
+                    )
+                    % {"name": unusable[0]}
+                }
+            )
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What templates may say of the person; audience.py says the same in SQL."""
+        return {**self.attributes, "email": self.email, "name": self.name, "language": self.language}
 
 
 class MailingList(models.Model):
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    name = models.CharField(_("name"), max_length=100, unique=True, validators=[one_line], help_text=_("Recipients see it when they unsubscribe."))
+    name = models.CharField(
+        _("name"), max_length=100, unique=True, validators=[one_line], help_text=_("Recipients see it when they unsubscribe.")
+    )
     description = models.TextField(_("description"), blank=True)
     contacts = models.ManyToManyField(Contact, through="Subscription", related_name="lists", verbose_name=_("contacts"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -140,6 +184,13 @@ class Template(models.Model):
     """Where a campaign's words begin."""
 
     name = models.CharField(_("name"), max_length=100, unique=True)
+    language = models.CharField(
+        _("language"),
+        max_length=10,
+        choices=settings.LANGUAGES,
+        default=default_language,
+        help_text=_("Of the lines that the law asks for."),
+    )
     subject = models.CharField(_("subject"), max_length=1000, validators=[one_line])
     html = models.TextField(_("HTML"))
     text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the HTML."))
@@ -152,6 +203,10 @@ class Template(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if mistakes := _template_mistakes(self.subject, self.html, self.text):
+            raise ValidationError(mistakes)
 
 
 class Campaign(models.Model):
@@ -171,6 +226,13 @@ class Campaign(models.Model):
     status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.DRAFT, editable=False)
     sender = models.ForeignKey(Sender, models.PROTECT, related_name="campaigns", verbose_name=_("sender"))
     lists = models.ManyToManyField(MailingList, related_name="campaigns", verbose_name=_("lists"))
+    language = models.CharField(
+        _("language"),
+        max_length=10,
+        choices=settings.LANGUAGES,
+        default=default_language,
+        help_text=_("Of the lines that the law asks for."),
+    )
     subject = models.CharField(_("subject"), max_length=1000, validators=[one_line])
     html = models.TextField(_("HTML"))
     text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the HTML."))
@@ -186,10 +248,14 @@ class Campaign(models.Model):
     scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True, editable=False)
     # Why a scheduled campaign could not be launched when its time came.
     problem = models.TextField(_("problem"), blank=True, editable=False)
-    batch = models.OneToOneField(Batch, models.PROTECT, null=True, blank=True, related_name="+", editable=False, verbose_name=_("batch"))
+    batch = models.OneToOneField(
+        Batch, models.PROTECT, null=True, blank=True, related_name="campaign", editable=False, verbose_name=_("batch")
+    )
     launched_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", editable=False, verbose_name=_("launched by")
     )
+    # When its batch last grew, or was last asked to. tasks.tick() takes a long silence for a lost wake-up.
+    filling_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -216,10 +282,73 @@ class Campaign(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def clean(self) -> None:
+        if mistakes := _template_mistakes(self.subject, self.html, self.text):
+            raise ValidationError(mistakes)
+
     @property
     def state(self) -> str:
         """What staff call its state: its own until it is launched, its batch's from then on."""
         return self.batch.status if self.batch else self.status
+
+    def get_state_display(self) -> str:
+        return self.batch.get_status_display() if self.batch else self.get_status_display()
+
+    @property
+    def route_in_force(self) -> Route | None:
+        return self.route or self.sender.route(Stream.CAMPAIGN)
+
+    def schedule(self, at: datetime, by: User | None = None) -> None:
+        """Have it launched at `at`, in the name of `by`. launch.schedule() checks it first."""
+        states.move(self, self.Status.SCHEDULED, moves=self.MOVES, scheduled_at=at, launched_by=by, problem="")
+
+    def unschedule(self, problem: str = "") -> None:
+        """Back to a draft; `problem` says why when it was not its author's wish."""
+        states.move(self, self.Status.DRAFT, moves=self.MOVES, scheduled_at=None, launched_by=None, problem=problem)
+
+    def launched(self, batch: Batch, by: User | None) -> None:
+        """launch.launch() has checked it and made its batch."""
+        states.move(self, self.Status.LAUNCHED, moves=self.MOVES, batch=batch, launched_by=by, problem="", filling_at=clock.now())
+
+    def pause(self) -> None:
+        self._sending().pause()
+
+    @transaction.atomic
+    def resume(self) -> None:
+        from mailhub.delivery import queue
+
+        batch = self._sending()
+        batch.resume()
+        # All may have left while it was paused.
+        queue.finish([batch.pk])
+        queue.wake_batch(batch)
+
+    @transaction.atomic
+    def cancel(self) -> None:
+        """Nothing more of it leaves; what has left cannot be called back."""
+        batch = self._sending()
+        batch.cancel()
+        tasks.enqueue("mailhub.delivery.tasks.withdraw", batch.pk, queue="maintenance")
+
+    def _sending(self) -> Batch:
+        if self.batch is None:
+            raise states.WrongState(f"campaign {self.pk} has not been launched")
+        return self.batch
+
+    @transaction.atomic
+    def copy(self) -> Campaign:
+        """A new draft that says the same to the same lists."""
+        copy = Campaign.objects.create(
+            name=(_("Copy of %(name)s") % {"name": self.name})[:200],
+            sender=self.sender,
+            language=self.language,
+            subject=self.subject,
+            html=self.html,
+            text=self.text,
+            route=self.route,
+        )
+        copy.lists.set(self.lists.all())
+        return copy
 
 
 class LeftOut(models.Model):
@@ -246,3 +375,31 @@ class LeftOut(models.Model):
 
     def __str__(self) -> str:
         return f"{self.contact}: {self.get_reason_display()}"
+
+
+class Import(models.Model):
+    """A file of contacts that was read in, and what became of its rows. Never changed."""
+
+    name = models.CharField(_("file"), max_length=200)
+    list = models.ForeignKey(MailingList, models.PROTECT, related_name="imports", verbose_name=_("list"))
+    basis = models.CharField(_("basis"), max_length=15, choices=Consent.Basis)
+    source = models.CharField(_("source"), max_length=200)
+    encoding = models.CharField(_("encoding"), max_length=20)
+    rows = models.PositiveIntegerField(_("rows"))
+    created = models.PositiveIntegerField(_("new contacts"))
+    updated = models.PositiveIntegerField(_("known contacts"))
+    subscribed = models.PositiveIntegerField(_("newly subscribed"))
+    unsubscribed = models.PositiveIntegerField(_("had unsubscribed, and stay so"))
+    rejected = models.PositiveIntegerField(_("rejected rows"))
+    # The first of the rejected: [[line, column, value, reason], ...].
+    rejections = models.JSONField(editable=False)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", verbose_name=_("by"))
+    at = models.DateTimeField(_("at"))
+
+    class Meta:
+        verbose_name = _("import")
+        verbose_name_plural = _("imports")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -35,6 +35,9 @@ LONGEST_NAME = 200
 # Rejected rows that are listed; the others are counted.
 MOST_LISTED = 1_000
 
+# How .xlsx and .xls files begin.
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
 # Headings as people write them, in NFKC and lower case without spaces, - and _.
 HEADINGS = {
     **dict.fromkeys(["email", "emailaddress", "mail", "mailaddress", "メールアドレス", "メール", "eメール", "eメールアドレス"], "email"),
@@ -105,6 +108,9 @@ def _encoding(file: BinaryIO) -> str:
     """UTF-8 with or without its mark, or else what Japanese Windows calls Shift_JIS. Raises Unreadable."""
     if file.seek(0, io.SEEK_END) > MOST_BYTES:
         raise Unreadable(_("The file is larger than %(limit)s MB. Divide it.") % {"limit": MOST_BYTES // 1024 // 1024})
+    file.seek(0)
+    if file.read(4) in WORKBOOKS:
+        raise Unreadable(_("This is an Excel workbook. Save it as “CSV UTF-8” and choose that file."))
     for encoding in ("utf-8-sig", "cp932"):
         file.seek(0)
         decoder = codecs.getincrementaldecoder(encoding)()

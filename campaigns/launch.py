@@ -195,6 +195,7 @@ def _words(campaign: Campaign) -> Iterator[Problem]:
         yield _error("subject", _("The subject is empty."), _("Write one."))
     if not campaign.html.strip() and not campaign.text.strip():
         yield _error("html", _("The mail says nothing."), _("Write its HTML or its text."))
+        return
     mistakes = prepare.check(campaign.subject, campaign.html, campaign.text)
     for mistake in mistakes:
         words = _("Line %(line)s: %(problem)s") % {"line": mistake.line, "problem": mistake.message}
@@ -225,7 +226,9 @@ def _tries(campaign: Campaign, content: Content) -> Iterator[Problem]:
 
 def _hidden(campaign: Campaign, said: Rendered, link: str) -> Iterator[Problem]:
     """What the law wants shown and a reader of the HTML, or of the text, would not see: it may stand in a comment or a condition."""
-    parts = {"html": markup.text(said.html), "text": said.text} if said.html else {"text": said.text}
+    parts = {"html": markup.text(said.html)} if campaign.html else {}
+    if campaign.text:
+        parts["text"] = said.text
     wanted = {"unsubscribe_url": link, **contents.displayed(campaign.sender)}
     for field, words in parts.items():
         visible = " ".join(words.split())

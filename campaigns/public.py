@@ -45,11 +45,11 @@ def subscribe(request: HttpRequest, token: str) -> HttpResponse:
     except BadToken:
         return _page(request, token, "bad", status=404)
     link.subscribe(_ip(request))
-    return _page(request, token, "back", link)
+    return _page(request, token, "back" if link.lists(Status.SUBSCRIBED) else "left", link)
 
 
 def _page(request: HttpRequest, token: str, state: str, link: Link = NOBODY, status: int = 200) -> HttpResponse:
-    if state == "left" and link.campaign is None:
+    if state == "left" and link.is_test:
         state = "test"
     context = {
         "state": state,

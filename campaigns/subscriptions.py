@@ -115,6 +115,10 @@ class Link:
             raise tokens.BadToken
         return cls(campaign, Contact.objects.filter(pk=contact).first())
 
+    @property
+    def is_test(self) -> bool:
+        return self.campaign is None
+
     def lists(self, status: str) -> list[MailingList]:
         """The campaign's lists on which the contact is `status`."""
         if self.campaign is None:

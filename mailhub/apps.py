@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.contrib.admin.apps import AdminConfig
 
 
@@ -13,3 +13,12 @@ class MailHubConfig(AppConfig):
 
 class MailHubAdminConfig(AdminConfig):
     default_site = "mailhub.admin.MailHubAdminSite"
+
+    def ready(self) -> None:
+        super().ready()
+        from django.contrib import admin
+
+        # Who may edit django-q2's tables may have any function called: nobody in the admin may.
+        for model in apps.get_app_config("django_q").get_models():
+            if admin.site.is_registered(model):
+                admin.site.unregister(model)

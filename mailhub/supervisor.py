@@ -92,11 +92,16 @@ class Signs:
         """A worker that was killed at its task will not say that it has ended."""
         self.busy = {pid for pid in self.busy if lives(pid)}
 
+    @property
+    def occupied(self) -> bool:
+        """No worker is free, so no task can begin."""
+        return len(self.busy) >= self.workers
+
     def trouble(self, now: float) -> str:
         """Why the cluster must be started anew, or ""."""
-        if len(self.busy) >= self.workers:
+        if self.occupied:
             # How long a task may take is django-q2's to watch (`timeout`).
-            self.begun = self.seen = now
+            self.begun = now
         if now - self.begun > PATIENCE:
             return "no task begins although a worker is free"
         if now - self.unsettled > PATIENCE:
@@ -111,6 +116,8 @@ class Cluster:
         self.queue = queue
         #: since the supervisor began
         self.restarts = 0
+        #: when it last gave a sign of life, whether before or after a restart
+        self.heard: float | None = None
         #: early ends in a row
         self.failures = 0
         #: rows of the broker's table that clusters had taken when they were killed
@@ -133,6 +140,7 @@ class Cluster:
         if self.start_at is None:
             for sign, number in self.line.signs():
                 self.signs.note(sign, number, time.monotonic())
+                self.heard = self.signs.seen
 
     def look_after(self, judge: bool) -> None:
         now = time.monotonic()
@@ -147,6 +155,8 @@ class Cluster:
             self.signs.excuse(now)
         elif reason := self.signs.trouble(now):
             self.bury(reason)
+        elif self.signs.occupied:
+            self.heard = now
 
     def bury(self, reason: str) -> None:
         """Kill what is left of it, and have it started again."""
@@ -275,11 +285,12 @@ class Register(Rounds):
                 node=self.node,
                 queue=cluster.queue,
                 started_at=now - timedelta(seconds=present - cluster.started),
-                beat_at=now - timedelta(seconds=present - cluster.signs.seen),
+                beat_at=now - timedelta(seconds=present - cluster.heard),
                 stopping=self.stopping,
                 restarts=cluster.restarts,
             )
             for cluster in self.clusters
+            if cluster.heard is not None
         ]
         Worker.objects.bulk_create(
             rows,

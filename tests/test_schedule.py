@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib import admin
 from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import Schedule
@@ -57,3 +58,7 @@ def test_a_nightly_run_comes_at_its_time_of_the_sites_zone() -> None:
     with timezone.override(tokyo):
         assert nightly.next(datetime(2026, 5, 1, 3, 29, tzinfo=tokyo)) == datetime(2026, 5, 1, 3, 30, tzinfo=tokyo)
         assert nightly.next(datetime(2026, 5, 1, 3, 30, tzinfo=tokyo)) == datetime(2026, 5, 2, 3, 30, tzinfo=tokyo)
+
+
+def test_nobody_edits_tasks_or_the_schedule_in_the_admin() -> None:
+    assert not [model for model in admin.site._registry if model._meta.app_label == "django_q"]

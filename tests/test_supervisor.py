@@ -130,6 +130,13 @@ def test_the_register_shows_a_supervisors_clusters_and_nobody_elses_old_ones(mon
     cluster = supervisor.Cluster("bulk")
     register = Register("here:1", [cluster])
     register.round()
+    assert not Worker.objects.filter(node="here:1").exists(), "it has not given a sign of life yet"
+    cluster.line.close()
+    cluster.line = lifeline.SupervisorsEnd()
+    with cluster.line.theirs as theirs:
+        theirs.send(lifeline.SIGN.pack(Sign.BEGUN, 1))
+    cluster.listen()
+    register.round()
     cluster.restarts = 3
     register.stopping = True
     register.round()

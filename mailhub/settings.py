@@ -33,7 +33,7 @@ MISSING_SECRETS: list[str] = []
 
 
 def secret(name: str) -> str:
-    value = env.str(name, default="")
+    value: str = env.str(name, default="")
     if value:
         return value
     if DEBUG:

@@ -244,17 +244,24 @@ def _weed_out(messages: list[Message], now: datetime) -> list[Message]:
     for stream in {message.stream for message in messages}:
         keys = [addresses.key(message.address) for message in messages if message.stream == stream]
         barred[stream] = set(Suppression.covering(stream).filter(address__in=keys).values_list("address", flat=True))
+    # Who unsubscribes while a worker holds the message, or after it failed. A probe of the index on Event.message each.
+    campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
+    gone = set(Event.objects.filter(message__in=campaign, type=Event.Type.UNSUBSCRIBED).values_list("message", flat=True))
     fit = []
     suppressed = []
+    unsubscribed = []
     expired = []
     for message in messages:
         if addresses.key(message.address) in barred[message.stream]:
             suppressed.append(message)
+        elif message.pk in gone:
+            unsubscribed.append(message)
         elif message.expires_at <= now:
             expired.append(message)
         else:
             fit.append(message)
     _end(suppressed, Status.SUPPRESSED, Event.Type.REJECTED, _("The address is on the suppression list."), now)
+    _end(unsubscribed, Status.SUPPRESSED, Event.Type.REJECTED, _("The recipient unsubscribed."), now)
     _end(expired, Status.FAILED, Event.Type.FAILED, _("Not accepted in time; the last reply stands with the attempts."), now)
     return fit
 

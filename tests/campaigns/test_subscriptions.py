@@ -89,6 +89,23 @@ def test_mail_that_may_come_back_bears_a_note(message: Message, news: MailingLis
     assert message.status == state
 
 
+@pytest.mark.parametrize("back", ["deferred", "queued", "resent"])
+def test_mail_that_comes_back_to_who_has_unsubscribed_is_not_claimed(message: Message, news: MailingList, back: str) -> None:
+    Message.objects.update(status="failed")
+    subscriptions.unsubscribe(Contact.objects.get(), [news], FORM)
+    if back == "resent":
+        Batch.objects.update(failed=1, waiting=0)
+        queue.resend(Message.objects.all())
+    else:
+        Message.objects.update(status=back)
+        Batch.objects.update(**{"queued": {}, "deferred": {"deferred": 1, "waiting": 0}}[back])
+    lease = queue.take_lease(Relay.objects.get(), "bulk")
+    assert lease and queue.claim(lease, 10) == []
+    message.refresh_from_db()
+    assert (message.status, message.reply) == ("suppressed", "The recipient unsubscribed.")
+    assert Batch.objects.get().suppressed == 1
+
+
 # -------------------------------------------------------------------------------------------------------------------- page
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
+from django_q.brokers import Broker
 from django_q.brokers.orm import ORM
 from django_q.brokers.redis_broker import Redis
 from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
+from redis import RedisError
 
 from mailhub.lib import lifeline
 from mailhub.lib.lifeline import Sign
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 #: seconds
 EVERY = 5
 
+#: the key of each task's row, if it has one, and the signed task
 Tasks = list[tuple[int | None, Any]]
 
 
@@ -41,52 +44,61 @@ def pulse_package() -> Any:
     return SignedPackage.dumps(task)
 
 
-class DatabaseBroker(ORM):  # type: ignore[misc]
-    """Tells the supervisor which rows its cluster has taken: they would stay locked for `retry` seconds when the cluster is killed."""
+class Pulse(Broker):  # type: ignore[misc]
+    #: what it looks like when the queue's database or Redis is away
+    errors: ClassVar[type[Exception]]
 
-    next_pulse = 0.0
     away = False
+    next_pulse = 0.0
 
-    def dequeue(self) -> Tasks | None:
+    def dequeue(self) -> Tasks:
         try:
             tasks: Tasks = super().dequeue() or []
-        except DatabaseError as error:
+            self.away = False
+        except self.errors as error:
             self.wait(error)
-            return None
-        self.away = False
-        for row, _package in tasks:
-            lifeline.give(Sign.TAKEN, row or 0)
-        return tasks or due_pulse(self)
+            tasks = []
+        if not tasks and time.monotonic() >= self.next_pulse:
+            self.next_pulse = time.monotonic() + EVERY
+            tasks = [(None, pulse_package())]
+        return tasks
 
-    def wait(self, error: DatabaseError) -> None:
-        """For the database to come back. The pusher would die of it instead, ten seconds each time."""
+    def wait(self, error: Exception) -> None:
+        """For the queue to come back. django-q2's pusher would die of it instead, ten seconds each time."""
         if not self.away:
-            logger.error("queue %s: the database does not answer: %s", self.list_key, error)
+            logger.error("queue %s does not answer: %s", self.list_key, error)
             self.away = True
-        connections[Conf.ORM].close()
         time.sleep(1)
+
+    def set_stat(self, key: str, value: str, timeout: int) -> None:
+        """Nobody reads django-q2's own statistics, which it would write twice a second."""
+
+
+class DatabaseBroker(Pulse, ORM):  # type: ignore[misc]
+    """Tells the supervisor which rows its cluster has taken: they would stay locked for `retry` seconds when the cluster is killed."""
+
+    errors = DatabaseError
+
+    def dequeue(self) -> Tasks:
+        tasks = super().dequeue()
+        for row, _package in tasks:
+            if row is not None:
+                lifeline.give(Sign.TAKEN, row)
+        return tasks
 
     def delete(self, task_id: int) -> None:
         super().delete(task_id)
         lifeline.give(Sign.DELETED, task_id)
 
+    def wait(self, error: Exception) -> None:
+        connections[Conf.ORM].close()
+        super().wait(error)
+
+
+class RedisBroker(Pulse, Redis):  # type: ignore[misc]
+    errors = RedisError
+
 
 def release(rows: Collection[int]) -> None:
     """Let others take the rows of DatabaseBroker that a dead cluster had taken."""
     OrmQ.objects.filter(pk__in=rows).update(lock=timezone.now())
-
-
-class RedisBroker(Redis):  # type: ignore[misc]
-    next_pulse = 0.0
-
-    def dequeue(self) -> Tasks | None:
-        return super().dequeue() or due_pulse(self)
-
-
-def due_pulse(broker: DatabaseBroker | RedisBroker) -> Tasks | None:
-    now = time.monotonic()
-    if now < broker.next_pulse:
-        return None
-    broker.next_pulse = now + EVERY
-    # No acknowledgement is due: there is no row.
-    return [(None, pulse_package())]

@@ -41,6 +41,8 @@ START_WITHIN = 60
 # A cluster that ends sooner than this after its start is started again with growing delay.
 SOON = 30
 LONGEST_DELAY = 30
+# Before a cluster that stands still is killed: for what its other workers have in flight.
+HAND_BACK = 15
 # When asked to stop: for what is in flight; for a cluster in which nothing is.
 GRACE = 130
 IDLE_GRACE = 15
@@ -133,6 +135,8 @@ class Cluster:
         self.started = time.monotonic()
         own = settings.Q_CLUSTER["ALT_CLUSTERS"].get(self.queue, settings.Q_CLUSTER)
         self.signs = Signs(own["workers"], self.started)
+        #: why it is given up, and when what it still does is waited for no longer
+        self.verdict, self.kill_at = "", math.inf
         #: when it is to be started again; None while it runs
         self.start_at: float | None = None
 
@@ -150,13 +154,21 @@ class Cluster:
             return
         self.signs.forget_dead(self.group.holds)
         if self.group.ended:
-            self.bury("it has ended")
+            self.bury(self.verdict or "it has ended")
+        elif self.verdict:
+            if not self.signs.busy or now > self.kill_at:
+                self.bury(self.verdict)
         elif not judge:
             self.signs.excuse(now)
-        elif reason := self.signs.trouble(now):
-            self.bury(reason)
+        elif trouble := self.signs.trouble(now):
+            self.give_up(trouble)
         elif self.signs.occupied:
             self.heard = now
+
+    def give_up(self, reason: str) -> None:
+        """Have its workers hand back what they hold; look_after() kills it soon."""
+        self.verdict, self.kill_at = reason, time.monotonic() + HAND_BACK
+        self.ask_to_stop()
 
     def bury(self, reason: str) -> None:
         """Kill what is left of it, and have it started again."""
@@ -173,6 +185,7 @@ class Cluster:
             self.start()
         except OSError as error:  # no memory, no process or file numbers left: perhaps soon
             logger.error("cluster %s cannot be started: %s", self.queue, error)
+            self.line.close()
             self.start_at = time.monotonic() + LONGEST_DELAY
 
     def close(self) -> None:

@@ -156,9 +156,9 @@ class Supervised:
     def sentinel(self, queue: str) -> Process:
         return until(lambda: next(iter(self.main(queue).children), None))
 
-    def monitor(self, queue: str) -> Process:
-        """Workers are started first, then the monitor, then the pusher."""
-        return sorted(self.sentinel(queue).children, key=lambda child: (int(child.born), child.pid))[-2]
+    def family(self, queue: str) -> list[Process]:
+        """As they are started: workers, monitor, pusher."""
+        return sorted(self.sentinel(queue).children, key=lambda child: (int(child.born), child.pid))
 
     def done(self, queue: str, seconds: float = LONG) -> Process:
         """Have a task done; returns the worker that did it."""
@@ -216,20 +216,27 @@ def test_it_works_on_all_three_queues_and_shows_itself(supervised: Supervised) -
 
 def test_clusters_that_stand_still_are_at_work_again_within_a_minute(site: Site, supervised: Supervised) -> None:
     supervised.remember()
-    until(site.settled)
-    mains = [supervised.main("maintenance"), supervised.main("bulk")]
-    # Both wait in a pipe and take its lock with them: the only worker of one cluster, and what puts away the results of the other.
+    mains = [supervised.main(queue) for queue in QUEUES]
+    # All three wait in a pipe and take its lock with them: the only worker of one cluster,
     worker = supervised.done("maintenance")
-    monitor = supervised.monitor("bulk")
+    # what puts away the results of another,
+    _one, _other, monitor, _pusher = supervised.family("bulk")
     until(site.settled)
-    until(lambda: worker.sleeps and monitor.sleeps)
-    worker.kill()
-    monitor.kill()
+    # and, of the third, the worker that has no task while the other has.
+    drain = site.put("transactional", "work_until_told")
+    until(drain.exists)
+    idle = next(worker for worker in supervised.family("transactional")[:2] if worker.pid != int(drain.read_text()))
+    victims = [worker, monitor, idle]
+    until(lambda: all(victim.sleeps for victim in victims))
+    for victim in victims:
+        victim.kill()
     end = time.monotonic() + 60
-    supervised.done("maintenance", seconds=60)
+    for queue in ("maintenance", "transactional"):
+        supervised.done(queue, seconds=end - time.monotonic())
     until(lambda: gone(mains), seconds=end - time.monotonic())
     supervised.done("bulk")
-    until(lambda: supervised.rows() == {"transactional": 0, "bulk": 1, "maintenance": 1})
+    until(lambda: supervised.rows() == dict.fromkeys(QUEUES, 1))
+    assert drain.with_name(f"{drain.name}.handed-back").exists(), "a worker was killed at its task without a chance to hand back"
 
 
 @pytest.mark.parametrize("victim", ["main", "sentinel"])

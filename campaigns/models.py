@@ -87,6 +87,19 @@ class Contact(models.Model):
         return {**self.attributes, "email": self.email, "name": self.name, "language": self.language}
 
 
+class MailingListQuerySet(models.QuerySet["MailingList"]):
+    def with_growth(self, since: datetime) -> MailingListQuerySet:
+        """Each with `subscribed`, `joined` and `left`, the latter two since then. Reads all subscriptions of the lists."""
+        status = Subscription.Status
+        subscribed = Q(subscriptions__status=status.SUBSCRIBED)
+        lately = Q(subscriptions__changed_at__gte=since)
+        return self.annotate(
+            subscribed=models.Count("subscriptions", filter=subscribed),
+            joined=models.Count("subscriptions", filter=subscribed & lately),
+            left=models.Count("subscriptions", filter=Q(subscriptions__status=status.UNSUBSCRIBED) & lately),
+        )
+
+
 class MailingList(models.Model):
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(
@@ -95,6 +108,8 @@ class MailingList(models.Model):
     description = models.TextField(_("description"), blank=True)
     contacts = models.ManyToManyField(Contact, through="Subscription", related_name="lists", verbose_name=_("contacts"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = MailingListQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("list")

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_noop
 from campaigns import audience
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
 from mailhub.delivery import events, queue
-from mailhub.delivery.models import OPEN, Event, Message
+from mailhub.delivery.models import OPEN, Event, Message, Suppression
 from mailhub.lib import clock, tokens
 
 Status = Subscription.Status
@@ -60,6 +60,18 @@ def unsubscribe(contact: Contact, lists: Collection[MailingList], how: Circumsta
     if left:
         _keep_back(contact, left)
     return left
+
+
+@transaction.atomic
+def forget(contact: Contact) -> None:
+    """Delete the contact with all records of them. That they unsubscribed stays known: no import may bring them back to campaigns."""
+    had_left = Subscription.objects.filter(contact=contact, status=Status.UNSUBSCRIBED).exists()
+    unsubscribe(contact, list(contact.lists.all()), Circumstances(source="erasure"))
+    if had_left:
+        Suppression.objects.get_or_create(
+            address=contact.email, defaults={"scope": Suppression.Scope.CAMPAIGN, "reason": Suppression.Reason.UNSUBSCRIBE}
+        )
+    contact.delete()
 
 
 def _keep_back(contact: Contact, left: Collection[MailingList]) -> None:

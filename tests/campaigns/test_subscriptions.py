@@ -7,7 +7,7 @@ from django.utils import timezone
 from campaigns import audience, launch, subscriptions
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
 from mailhub.delivery import queue
-from mailhub.delivery.models import Batch, Lease, Message
+from mailhub.delivery.models import Batch, Lease, Message, Suppression
 from mailhub.lib import tokens
 from mailhub.relays.models import Relay
 from tests.campaigns.conftest import FORM, Join
@@ -87,6 +87,19 @@ def test_mail_that_may_come_back_bears_a_note(message: Message, news: MailingLis
     assert [event.type for event in message.events.all()] == ["unsubscribed"]
     message.refresh_from_db()
     assert message.status == state
+
+
+def test_who_is_forgotten_gets_nothing_that_waits_and_does_not_return_once_unsubscribed(
+    message: Message, news: MailingList, offers: MailingList, join: Join
+) -> None:
+    hana, gone = Contact.objects.get(), join("gone@example.net", news)
+    subscriptions.unsubscribe(gone, [news], FORM)
+    for contact in (hana, gone):
+        subscriptions.forget(contact)
+    message.refresh_from_db()
+    assert message.status == "suppressed"
+    assert not Contact.objects.exists() and not Consent.objects.exists()
+    assert list(Suppression.objects.values_list("address", "scope", "reason")) == [("gone@example.net", "campaign", "unsubscribe")]
 
 
 @pytest.mark.parametrize("back", ["deferred", "queued", "resent"])

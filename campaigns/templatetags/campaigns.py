@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django import template
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+register = template.Library()
+
+
+@register.filter
+def grouped(value: float) -> str:
+    """1234567 -> "1,234,567", as the language writes it."""
+    return number_format(value, decimal_pos=0, use_l10n=True, force_grouping=True)
+
+
+@register.filter
+def lasting(span: timedelta) -> str:
+    """In the two largest units that matter."""
+    seconds = max(int(span.total_seconds()), 0)
+    if seconds < 60:
+        return _("%(seconds)s s") % {"seconds": seconds}
+    if seconds < 3600:
+        return _("%(minutes)s min %(seconds)s s") % {"minutes": seconds // 60, "seconds": seconds % 60}
+    if seconds < 86_400:
+        return _("%(hours)s h %(minutes)s min") % {"hours": seconds // 3600, "minutes": seconds // 60 % 60}
+    return _("%(days)s d %(hours)s h") % {"days": seconds // 86_400, "hours": seconds // 3600 % 24}

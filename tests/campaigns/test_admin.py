@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from campaigns import audience, launch, progress, subscriptions
+from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
+from campaigns.progress import Sample
+from mailhub.delivery.models import Batch, Event, Message, Suppression
+from mailhub.relays.models import Relay
+from tests.campaigns.conftest import FORM, Join
+
+
+@pytest.fixture
+def contact(news: MailingList, join: Join) -> Contact:
+    return join("hana@example.net", news, name="花", city="京都")
+
+
+@pytest.fixture
+def staff(client: Client) -> User:
+    """May look and write, but not send."""
+    user = User.objects.create_user("staff", "staff@tea.example", is_staff=True)
+    models = ["campaign", "contact", "mailinglist", "template", "import"]
+    user.user_permissions.set(
+        Permission.objects.filter(content_type__app_label="campaigns", content_type__model__in=models).exclude(codename="send_campaign")
+    )
+    client.force_login(user)
+    return user
+
+
+def url(campaign: Campaign, name: str) -> str:
+    return reverse(f"admin:campaigns_campaign_{name}", args=[campaign.pk])
+
+
+def text(response: Any) -> str:
+    return response.content.decode()  # type: ignore[no-any-return]
+
+
+# ----------------------------------------------------------------------------------------------------------------- campaigns
+
+
+@pytest.mark.usefixtures("contact")
+def test_a_campaign_is_written_checked_and_sent(admin_client: Client, sender: Any, route: Any, news: MailingList) -> None:
+    fields = {
+        "name": "Spring",
+        "sender": sender.pk,
+        "lists": [news.pk],
+        "language": "en",
+        "subject": "Hi {{ name }}",
+        "html": "<p>Hi</p>",
+        "text": "",
+    }
+    broken = admin_client.post(reverse("admin:campaigns_campaign_add"), {**fields, "html": "{% if %}"})
+    assert broken.status_code == 200 and "Line 1" in text(broken)
+    admin_client.post(reverse("admin:campaigns_campaign_add"), fields)
+    campaign = Campaign.objects.get()
+    page = text(admin_client.get(url(campaign, "send")))
+    for shown in ("Hi 花", "news@tea.example", "News", "Campaigns", "Dry run", "Send now to 1 recipient"):
+        assert shown in page, shown
+    assert not Batch.objects.exists()
+    response = admin_client.post(url(campaign, "send"), {"now": "1"})
+    assert response["Location"] == url(campaign, "change")
+    campaign.refresh_from_db()
+    assert campaign.batch and campaign.launched_by and campaign.launched_by.username == "admin"
+    again = admin_client.post(url(campaign, "send"), {"now": "1"}, follow=True)
+    assert "Nothing was done" in text(again)
+    assert Batch.objects.count() == 1
+
+
+def test_what_speaks_against_sending_is_shown_and_there_is_no_button(admin_client: Client, campaign: Campaign) -> None:
+    page = text(admin_client.get(url(campaign, "send")))
+    assert "Nobody on these lists may get this campaign." in page
+    assert 'name="now"' not in page
+    response = admin_client.post(url(campaign, "send"), {"now": "1"})
+    assert response.status_code == 200 and "Nobody on these lists" in text(response)
+    assert not Batch.objects.exists()
+
+
+@pytest.mark.usefixtures("contact")
+def test_a_campaign_is_scheduled_and_unscheduled(admin_client: Client, campaign: Campaign) -> None:
+    past = {"schedule": "1", "at_0": "2020-01-01", "at_1": "10:00"}
+    assert "This time has passed." in text(admin_client.post(url(campaign, "send"), past))
+    assert "Enter a valid date" in text(admin_client.post(url(campaign, "send"), {**past, "at_0": "soon"}))
+    soon = timezone.localtime() + timedelta(days=1)
+    admin_client.post(url(campaign, "send"), {"schedule": "1", "at_0": f"{soon:%Y-%m-%d}", "at_1": "10:00"})
+    campaign.refresh_from_db()
+    assert campaign.scheduled_at and timezone.localtime(campaign.scheduled_at).strftime("%Y-%m-%d %H:%M") == f"{soon:%Y-%m-%d} 10:00"
+    assert "It will be sent on" in text(admin_client.get(url(campaign, "change")))
+    admin_client.post(url(campaign, "unschedule"))
+    campaign.refresh_from_db()
+    assert campaign.status == "draft"
+
+
+OFFERED = {
+    "draft": {"send", "test", "copy"},
+    "scheduled": {"unschedule", "test", "copy"},
+    "running": {"pause", "cancel", "test", "copy"},
+    "paused": {"resume", "cancel", "test", "copy"},
+    "canceled": {"test", "copy"},
+    "done": {"test", "copy"},
+}
+
+
+@pytest.mark.usefixtures("contact")
+@pytest.mark.parametrize("state", OFFERED)
+def test_the_page_offers_only_what_is_possible(admin_client: Client, campaign: Campaign, state: str) -> None:
+    if state == "scheduled":
+        campaign.schedule(timezone.now() + timedelta(hours=1))
+    elif state != "draft":
+        Batch.objects.filter(pk=launch.launch(campaign, None).pk).update(status=state, finished_at=timezone.now())
+    page = text(admin_client.get(url(campaign, "change")))
+    deeds = {"send", "test", "copy", "cancel", "pause", "resume", "unschedule"}
+    assert {deed for deed in deeds if f'"{url(campaign, deed)}"' in page} == OFFERED[state]
+    assert ('name="_save"' in page) == (state == "draft")
+    assert (reverse("admin:campaigns_campaign_delete", args=[campaign.pk]) in page) == (state == "draft")
+
+
+@pytest.mark.usefixtures("contact")
+def test_pause_resume_and_withdraw(admin_client: Client, campaign: Campaign) -> None:
+    batch = launch.launch(campaign, None)
+    audience.expand(batch.pk)
+    for deed, state in (("pause", "paused"), ("resume", "running")):
+        assert admin_client.get(url(campaign, deed)).status_code == 405
+        admin_client.post(url(campaign, deed))
+        batch.refresh_from_db()
+        assert batch.status == state
+    assert "Nothing was done" in text(admin_client.post(url(campaign, "resume"), follow=True))
+    assert "<strong>1 mail</strong> that waits will never be sent." in text(admin_client.get(url(campaign, "cancel")))
+    batch.refresh_from_db()
+    assert batch.status == "running"
+    admin_client.post(url(campaign, "cancel"))
+    batch.refresh_from_db()
+    assert batch.status == "canceled"
+    assert "Nothing was done" in text(admin_client.post(url(campaign, "cancel"), follow=True))
+
+
+@pytest.mark.usefixtures("contact")
+def test_a_sent_campaign_stays_as_it_is(admin_client: Client, campaign: Campaign) -> None:
+    launch.launch(campaign, None)
+    assert admin_client.post(url(campaign, "change"), {"name": "Changed", "subject": "Changed"}).status_code == 403
+    assert admin_client.post(url(campaign, "delete"), {"post": "yes"}).status_code == 403
+    campaign.refresh_from_db()
+    assert campaign.name == "Spring"
+
+
+@pytest.mark.usefixtures("contact")
+def test_a_test_goes_to_who_asks(client: Client, staff: User, campaign: Campaign) -> None:
+    assert "A test is on its way to staff@tea.example." in text(client.post(url(campaign, "test"), follow=True))
+    assert Message.objects.get().address == "staff@tea.example"
+    User.objects.update(email="")
+    assert "no mail address" in text(client.post(url(campaign, "test"), follow=True))
+    assert Message.objects.count() == 1
+
+
+def test_a_copy_is_opened(admin_client: Client, campaign: Campaign) -> None:
+    response = admin_client.post(url(campaign, "copy"))
+    assert response["Location"] == url(Campaign.objects.get(name="Copy of Spring"), "change")
+
+
+@pytest.mark.usefixtures("contact", "staff")
+def test_who_may_not_send_does_not(client: Client, campaign: Campaign) -> None:
+    assert "Send or schedule" not in text(client.get(url(campaign, "change")))
+    for name in ("send", "cancel", "pause", "resume", "unschedule"):
+        assert client.post(url(campaign, name), {"now": "1"}).status_code == 403
+    assert client.get(url(campaign, "send")).status_code == 403
+    assert not Batch.objects.exists()
+
+
+def test_strangers_are_sent_to_the_log_in(client: Client, campaign: Campaign) -> None:
+    for name in ("send", "cancel", "pause", "progress", "preview", "test", "copy"):
+        for method in (client.get, client.post):
+            response = method(url(campaign, name))
+            assert response.status_code == 302 and "/login/" in response["Location"]
+    assert client.get(reverse("admin:campaigns_contact_import")).status_code == 302
+
+
+def test_a_template_begins_a_campaign(admin_client: Client, campaign: Campaign) -> None:
+    template = Template.objects.create(name="Letter", subject="Letter to {{ name }}", html="<p>Letter</p>", language="ja")
+    page = text(admin_client.get(reverse("admin:campaigns_campaign_add")))
+    assert f"?template={template.pk}" in page
+    page = text(admin_client.get(reverse("admin:campaigns_campaign_add") + f"?template={template.pk}"))
+    assert "Letter to {{ name }}" in page and "&lt;p&gt;Letter&lt;/p&gt;" in page
+    assert '<option value="ja" selected>' in page
+
+
+@pytest.mark.usefixtures("contact")
+def test_the_preview_can_do_nothing(admin_client: Client, campaign: Campaign) -> None:
+    Campaign.objects.update(html="<p>{{ name }}</p><script>alert(1)</script>")
+    response = admin_client.get(url(campaign, "preview"))
+    assert "花" in text(response) and "緑茶堂 &amp; Co." in text(response)
+    assert response["Content-Security-Policy"].startswith("sandbox") and response["X-Frame-Options"] == "SAMEORIGIN"
+    page = admin_client.get(url(campaign, "change"))
+    assert f'<iframe sandbox src="{url(campaign, "preview")}"' in text(page)
+    assert page["X-Frame-Options"] == "DENY"
+    Campaign.objects.update(html="{% if %}")
+    assert "Line 1" in text(admin_client.get(url(campaign, "preview")))
+
+
+@pytest.mark.usefixtures("contact")
+def test_a_sent_campaign_shows_what_was_sent(admin_client: Client, campaign: Campaign) -> None:
+    launch.launch(campaign, None)
+    Campaign.objects.update(html="<p>Other</p>")
+    assert "first flush" in text(admin_client.get(url(campaign, "preview")))
+
+
+@pytest.mark.usefixtures("campaign")
+def test_pages_with_nothing_on_them_open(admin_client: Client) -> None:
+    Campaign.objects.all().delete()
+    for name in ("campaign", "template", "contact", "mailinglist", "subscription", "consent", "import", "leftout"):
+        assert admin_client.get(reverse(f"admin:campaigns_{name}_changelist")).status_code == 200
+
+
+def test_pages_obey_our_policy(admin_client: Client, campaign: Campaign, contact: Contact, news: MailingList) -> None:
+    launch.launch(campaign.copy(), None)
+    paths = [url(campaign, "change"), url(campaign, "send"), url(Campaign.objects.exclude(pk=campaign.pk).get(), "change")]
+    paths += [url(Campaign.objects.exclude(pk=campaign.pk).get(), "cancel"), reverse("admin:campaigns_contact_import")]
+    paths += [reverse("admin:campaigns_contact_change", args=[contact.pk]), reverse("admin:campaigns_mailinglist_change", args=[news.pk])]
+    paths += [reverse("admin:campaigns_contact_subscribe", args=[contact.pk]), reverse("admin:campaigns_campaign_changelist")]
+    for path in paths:
+        response = admin_client.get(path)
+        assert response.status_code == 200
+        for inline in (" style=", "<style", " onclick", "javascript:"):
+            assert inline not in text(response), (path, inline)
+
+
+# ------------------------------------------------------------------------------------------------------------------ progress
+
+
+def test_progress_counts_everybody(campaign: Campaign, news: MailingList, join: Join) -> None:
+    for number in range(3):
+        join(f"p{number}@example.net", news)
+    Suppression.objects.create(address="p0@example.net", reason="bounce")
+    batch = launch.launch(campaign, None)
+    audience.expand(batch.pk)
+    Batch.objects.update(waiting=1, sent=6, bounced=1, deferred=2)
+    campaign.refresh_from_db()
+    now = progress.of(campaign)
+    assert now is not None
+    assert (now.through, now.percent, now.running) == (7, 70, True)
+    assert now.left_out == {"address is suppressed": 1}
+    assert [(part.name, part.x, part.width) for part in now.bar] == [
+        ("sent", "0.00", "600.00"), ("deferred", "600.00", "200.00"), ("bounced", "800.00", "100.00"), ("waiting", "900.00", "100.00"),
+    ]  # fmt: skip
+    assert [(number.name, number.count) for number in now.numbers] == [
+        ("waiting", 1), ("deferred", 2), ("sent", 6), ("bounced", 1), ("failed", 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("contact")
+def test_the_rate_is_since_the_sample_and_tells_the_time_left(campaign: Campaign) -> None:
+    launch.launch(campaign, None)
+    Batch.objects.update(waiting=100, sent=50)
+    campaign.refresh_from_db()
+    now = progress.of(campaign, Sample(30, timezone.now() - timedelta(seconds=2)))
+    assert now and now.rate == pytest.approx(10, rel=0.2)
+    assert now.time_left and now.time_left.total_seconds() == pytest.approx(10, rel=0.2)
+    stalled = progress.of(campaign, Sample(50, timezone.now() - timedelta(seconds=2)))
+    assert stalled and stalled.rate is None and stalled.time_left is None
+
+
+@pytest.mark.usefixtures("contact")
+def test_what_holds_it_up_is_said(campaign: Campaign) -> None:
+    batch = launch.launch(campaign, None)
+    audience.expand(batch.pk)
+    campaign.refresh_from_db()
+    assert progress.of(campaign).obstacle == ""  # type: ignore[union-attr]
+    relay = Relay.objects.get()
+    relay.rest(timedelta(minutes=5), "no connection to smtp.example")
+    assert "no connection to smtp.example" in progress.of(campaign).obstacle  # type: ignore[union-attr]
+    relay.pause()
+    assert "paused" in progress.of(campaign).obstacle  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("contact")
+def test_the_page_is_told_how_it_goes_until_it_ends(admin_client: Client, campaign: Campaign) -> None:
+    assert admin_client.get(url(campaign, "progress")).json() == {"running": False}
+    batch = launch.launch(campaign, None)
+    audience.expand(batch.pk)
+    said = admin_client.get(url(campaign, "progress")).json()
+    assert (said["running"], said["through"], said["status"]) == (True, 0, "running")
+    assert "0 of 1" in said["html"]
+    Batch.objects.update(waiting=0, sent=1, status="done", finished_at=timezone.now())
+    said = admin_client.get(url(campaign, "progress"), {"through": "x", "at": "1e999"}).json()
+    assert (said["running"], said["status"]) == (False, "done")
+    assert "1 of 1" in said["html"]
+
+
+# -------------------------------------------------------------------------------------------------------------------- people
+
+
+def upload(client: Client, data: bytes, **fields: object) -> Any:
+    file = SimpleUploadedFile("fair.csv", data, "text/csv")
+    given = {"file": file, "basis": "opt_in", "source": "trade fair", "text": "", "list": "", "new_list": "", **fields}
+    return client.post(reverse("admin:campaigns_contact_import"), given)
+
+
+def test_contacts_are_imported_and_the_rejected_rows_listed(admin_client: Client, news: MailingList) -> None:
+    response = upload(admin_client, "email,name\nhana@example.net,花\n=cmd|' /C calc'!A0,X\n".encode(), list=news.pk)
+    made = Import.objects.get()
+    assert response["Location"] == reverse("admin:campaigns_import_change", args=[made.pk])
+    page = text(admin_client.get(response["Location"]))
+    assert "calc" in page and "trade fair" in page
+    sheet = admin_client.get(reverse("admin:campaigns_import_rejected", args=[made.pk]))
+    rows = list(csv.reader(io.StringIO(sheet.content.decode("utf-8-sig"))))
+    assert rows[1][:3] == ["3", "email", "'=cmd|' /C calc'!A0"]
+    assert Subscription.objects.get(list=news).status == "subscribed"
+    assert Consent.objects.get().recorded_by == User.objects.get(username="admin")
+
+
+def test_a_new_list_is_made_only_with_its_contacts(admin_client: Client, news: MailingList) -> None:
+    assert "Choose a list, or name a new one." in text(upload(admin_client, b"email\na@example.net\n"))
+    assert "There is a list of this name" in text(upload(admin_client, b"email\na@example.net\n", new_list="News"))
+    assert "No column is headed" in text(upload(admin_client, b"name\nA\n", new_list="Fair"))
+    assert not MailingList.objects.filter(name="Fair").exists()
+    upload(admin_client, b"email\na@example.net\n", new_list="Fair")
+    assert MailingList.objects.get(name="Fair").contacts.count() == 1
+
+
+def test_a_withdrawal_is_no_ground_to_import(admin_client: Client, news: MailingList) -> None:
+    assert upload(admin_client, b"email\na@example.net\n", list=news.pk, basis="withdrawn").status_code == 200
+    assert not Contact.objects.exists()
+
+
+def test_a_large_file_comes_from_the_disk(admin_client: Client, news: MailingList) -> None:
+    rows = "".join(f"person{number}@example.net,{'x' * 900}\n" for number in range(3_000))
+    upload(admin_client, f"email,note\n{rows}".encode(), list=news.pk)
+    assert Import.objects.get().created == 3_000
+
+
+def test_a_contacts_page_tells_lists_attributes_and_consents(
+    admin_client: Client, contact: Contact, news: MailingList, offers: MailingList
+) -> None:
+    Suppression.objects.create(address=contact.email, reason="bounce")
+    page = text(admin_client.get(reverse("admin:campaigns_contact_change", args=[contact.pk])))
+    for shown in ("News", "京都", "sign-up form", "the person asked for it", "This address is suppressed"):
+        assert shown in page, shown
+    subscribe = reverse("admin:campaigns_contact_subscribe", args=[contact.pk])
+    assert admin_client.post(subscribe, {"lists": [offers.pk], "basis": "opt_in"}).status_code == 200  # without a source
+    admin_client.post(subscribe, {"lists": [offers.pk], "basis": "relationship", "source": "order 17", "text": ""})
+    consent = Subscription.objects.get(list=offers).consent
+    assert consent and (consent.basis, consent.source) == ("relationship", "order 17")
+    unsubscribe = reverse("admin:campaigns_contact_unsubscribe", args=[contact.pk, news.pk])
+    admin_client.get(unsubscribe)
+    assert Subscription.objects.get(list=news).status == "subscribed"
+    admin_client.post(unsubscribe)
+    assert Subscription.objects.get(list=news).status == "unsubscribed"
+
+
+def test_an_address_stays_with_its_consents(admin_client: Client, contact: Contact) -> None:
+    change = reverse("admin:campaigns_contact_change", args=[contact.pk])
+    admin_client.post(change, {"email": "other@example.net", "name": "Hana", "language": "ja", "attributes": '{"city": "Kyoto"}'})
+    contact.refresh_from_db()
+    assert (contact.email, contact.name, contact.attributes) == ("hana@example.net", "Hana", {"city": "Kyoto"})
+    assert "cannot be a name" in text(admin_client.post(change, {"name": "H", "attributes": '{"first name": "x"}'}))
+
+
+def test_deleting_contacts_keeps_their_mail_back(
+    admin_client: Client, campaign: Campaign, contact: Contact, join: Join, news: MailingList
+) -> None:
+    other = join("taro@example.net", news)
+    audience.expand(launch.launch(campaign, None).pk)
+    admin_client.post(reverse("admin:campaigns_contact_delete", args=[contact.pk]), {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"}
+    admin_client.post(reverse("admin:campaigns_contact_changelist"), chosen)
+    assert not Contact.objects.exists()
+    assert set(Message.objects.values_list("status", flat=True)) == {"suppressed"}
+    assert Event.objects.count() == 2
+
+
+def test_a_list_tells_how_it_has_grown(admin_client: Client, contact: Contact, news: MailingList, join: Join) -> None:
+    subscriptions.unsubscribe(join("gone@example.net", news), [news], FORM)
+    old = join("old@example.net", news)
+    Subscription.objects.filter(contact=old).update(changed_at=timezone.now() - timedelta(days=60))
+    found = MailingList.objects.with_growth(timezone.now() - timedelta(days=30)).get()
+    assert (found.subscribed, found.joined, found.left) == (2, 1, 1)
+    page = text(admin_client.get(reverse("admin:campaigns_mailinglist_change", args=[news.pk])))
+    assert page.count("<rect") >= 26 and ": 1 joined, 1 left" in page
+    assert "+1" in text(admin_client.get(reverse("admin:campaigns_mailinglist_changelist")))
+
+
+@pytest.mark.usefixtures("contact")
+def test_what_mailhub_writes_is_read_only(admin_client: Client, campaign: Campaign, contact: Contact) -> None:
+    LeftOut.objects.create(campaign=campaign, contact=contact, reason="suppressed")
+    upload(admin_client, b"email\na@example.net\n", new_list="Fair")
+    for name, row in (("subscription", Subscription), ("consent", Consent), ("import", Import), ("leftout", LeftOut)):
+        pk = row.objects.first().pk
+        assert admin_client.get(reverse(f"admin:campaigns_{name}_add")).status_code == 403
+        assert admin_client.post(reverse(f"admin:campaigns_{name}_change", args=[pk]), {}).status_code == 403
+        assert admin_client.post(reverse(f"admin:campaigns_{name}_delete", args=[pk]), {"post": "yes"}).status_code == 403
+        assert admin_client.get(reverse(f"admin:campaigns_{name}_change", args=[pk])).status_code == 200
+        assert str(pk) in text(admin_client.get(reverse(f"admin:campaigns_{name}_changelist")))

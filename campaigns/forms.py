@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
@@ -76,4 +75,15 @@ class ImportForm(GroundsForm):
 
 
 class ScheduleForm(forms.Form):
-    at = forms.SplitDateTimeField(label=_("Date and time"), widget=AdminSplitDateTime)
+    # The browser's own pickers, which send ISO 8601.
+    at = forms.SplitDateTimeField(
+        label=_("Date and time"),
+        input_date_formats=["%Y-%m-%d"],
+        input_time_formats=["%H:%M", "%H:%M:%S"],
+        widget=forms.SplitDateTimeWidget(
+            date_attrs={"type": "date", "required": True, "aria-label": _("Date")},
+            time_attrs={"type": "time", "required": True, "aria-label": _("Time")},
+            date_format="%Y-%m-%d",
+            time_format="%H:%M",
+        ),
+    )

@@ -333,6 +333,8 @@ class Campaign(models.Model):
         from mailhub.delivery import queue
 
         batch = self._sending()
+        if batch.status == Batch.Status.DONE:  # which a batch may leave, but only to send failed mails again
+            raise states.WrongState(f"campaign {self.pk} has ended")
         batch.resume()
         # All may have left while it was paused.
         queue.finish([batch.pk])

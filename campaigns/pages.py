@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
-from urllib.parse import quote
 
 import jinja2
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -23,7 +21,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from campaigns import audience, contents, imports, launch, progress, subscriptions
+from campaigns import audience, contents, exports, imports, launch, progress, subscriptions
 from campaigns.forms import ImportForm, ScheduleForm, SubscribeForm
 from campaigns.imports import Terms, Unreadable
 from campaigns.launch import NotReady
@@ -291,22 +289,11 @@ def _import(request: HttpRequest, form: ImportForm) -> Import:
     return imports.read(data["file"].file, data["file"].name, terms)
 
 
-def rejected(request: HttpRequest, pk: int) -> HttpResponse:
+def rejected(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The rows that an import could not use, as CSV to be put right."""
     _demand(request, "view_import")
     made = get_object_or_404(Import, pk=pk)
-    response = HttpResponse("\ufeff", content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(_('rejected rows'))}-{made.pk}.csv"
-    writer = csv.writer(response, quoting=csv.QUOTE_ALL)
-    writer.writerow([_("line"), _("column"), _("value"), _("reason")])
-    writer.writerows([_harmless(cell) for cell in row] for row in made.rejections)
-    return response
-
-
-def _harmless(cell: object) -> str:
-    """Spreadsheets take these beginnings for a formula, and some formulas reach out."""
-    text = str(cell)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else text
+    return exports.sheet(_("rejected rows"), [_("line"), _("column"), _("value"), _("reason")], made.rejections)
 
 
 # ------------------------------------------------------------------------------------------------------------------- contacts

@@ -15,6 +15,7 @@ from django.utils import timezone
 from campaigns import audience, launch, progress, subscriptions
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
 from campaigns.progress import Sample
+from campaigns.subscriptions import Circumstances
 from mailhub.delivery.models import Batch, Event, Message, Suppression
 from mailhub.relays.models import Relay
 from tests.campaigns.conftest import FORM, Join
@@ -310,7 +311,7 @@ def test_contacts_are_imported_and_the_rejected_rows_listed(admin_client: Client
     page = text(admin_client.get(response["Location"]))
     assert "calc" in page and "trade fair" in page
     sheet = admin_client.get(reverse("admin:campaigns_import_rejected", args=[made.pk]))
-    rows = list(csv.reader(io.StringIO(sheet.content.decode("utf-8-sig"))))
+    rows = list(csv.reader(io.StringIO(sheet.getvalue().decode("utf-8-sig"))))
     assert rows[1][:3] == ["3", "email", "'=cmd|' /C calc'!A0"]
     assert Subscription.objects.get(list=news).status == "subscribed"
     assert Consent.objects.get().recorded_by == User.objects.get(username="admin")
@@ -361,6 +362,17 @@ def test_an_address_stays_with_its_consents(admin_client: Client, contact: Conta
     contact.refresh_from_db()
     assert (contact.email, contact.name, contact.attributes) == ("hana@example.net", "Hana", {"city": "Kyoto"})
     assert "cannot be a name" in text(admin_client.post(change, {"name": "H", "attributes": '{"first name": "x"}'}))
+
+
+def test_the_proof_of_consent_is_exported(admin_client: Client, contact: Contact, news: MailingList) -> None:
+    subscriptions.unsubscribe(contact, [news], Circumstances(source="+81 774 00 0000 called", ip_address="192.0.2.1"))
+    chosen = {"action": "export", "_selected_action": [consent.pk for consent in Consent.objects.all()]}
+    response: Any = admin_client.post(reverse("admin:campaigns_consent_changelist"), chosen)
+    rows = list(csv.reader(io.StringIO(response.getvalue().decode("utf-8-sig"))))
+    assert [row[:4] for row in rows[1:]] == [
+        ["hana@example.net", "News", "the person asked for it", "sign-up form"],
+        ["hana@example.net", "News", "the person withdrew", "'+81 774 00 0000 called"],
+    ]
 
 
 def test_deleting_contacts_keeps_their_mail_back(

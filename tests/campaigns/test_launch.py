@@ -306,7 +306,7 @@ LEGAL = {
     "running": {"pause", "cancel"},
     "paused": {"resume", "cancel"},
     "canceled": set(),
-    "done": {"resume"},
+    "done": set(),
 }
 
 

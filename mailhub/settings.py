@@ -1,4 +1,4 @@
-"""Settings come from the environment alone (`.env` is read into it). What an operator changes while MailHub runs is a row, not a setting."""
+"""Settings come from the environment alone, `.env` included. What an operator changes while MailHub runs is a row, not a setting."""
 
 from __future__ import annotations
 

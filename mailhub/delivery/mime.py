@@ -1,6 +1,7 @@
-"""Header fields and bodies as RFC 5322, 2045 and 2047 want them, made for speed: the mails of a campaign differ in a few fields only.
+"""Header fields and bodies as RFC 5322, 2045 and 2047 want them, made for speed: the mails of a campaign differ in few fields.
 
-Text in, text out; what is joined is encoded once at the end. Nothing but an internationalised address (RFC 6532) is ever outside of ASCII."""
+Text in, text out; what is joined is encoded once at the end. Nothing but an internationalised address (RFC 6532) is ever outside of
+ASCII."""
 
 from __future__ import annotations
 

@@ -182,7 +182,9 @@ class Message(models.Model):
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     stream = models.CharField(_("stream"), max_length=15, choices=Stream)
     status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.QUEUED)
-    batch = models.ForeignKey(Batch, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False, verbose_name=_("batch"))
+    batch = models.ForeignKey(
+        Batch, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False, verbose_name=_("batch")
+    )
     content = models.ForeignKey(Content, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("content"))
     sender = models.ForeignKey(Sender, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("sender"))
     # Normalised (lib/addresses.py): what goes into RCPT TO.
@@ -200,9 +202,7 @@ class Message(models.Model):
     # Transactional mail whose outcome was unknown is sent once more; this says that it was.
     repeated = models.BooleanField(_("sent again after an unknown outcome"), default=False)
     # No constraint in the database: checking it would lock the lease's row once a message.
-    lease = models.ForeignKey(
-        Lease, models.DO_NOTHING, null=True, blank=True, related_name="messages", db_index=False, db_constraint=False
-    )
+    lease = models.ForeignKey(Lease, models.DO_NOTHING, null=True, blank=True, related_name="messages", db_index=False, db_constraint=False)
     relay = models.ForeignKey(
         Relay, models.SET_NULL, null=True, blank=True, related_name="messages", db_index=False, verbose_name=pgettext_lazy("mail", "relay")
     )
@@ -219,8 +219,18 @@ class Message(models.Model):
             models.CheckConstraint(
                 condition=Q(
                     status__in=[
-                        "queued", "deferred", "claimed", "sending", "sent", "delivered",
-                        "bounced", "complained", "failed", "suppressed", "unknown", "canceled",
+                        "queued",
+                        "deferred",
+                        "claimed",
+                        "sending",
+                        "sent",
+                        "delivered",
+                        "bounced",
+                        "complained",
+                        "failed",
+                        "suppressed",
+                        "unknown",
+                        "canceled",
                     ]
                 ),
                 name="delivery_message_status",
@@ -232,9 +242,7 @@ class Message(models.Model):
                 | (Q(lease__isnull=True) & ~Q(status__in=["claimed", "sending"])),
                 name="delivery_message_lease",
             ),
-            models.CheckConstraint(
-                condition=Q(stream="transactional") | Q(batch__isnull=False), name="delivery_message_campaign_batch"
-            ),
+            models.CheckConstraint(condition=Q(stream="transactional") | Q(batch__isnull=False), name="delivery_message_campaign_batch"),
             # Nobody gets a batch twice; also the index by which campaigns find a recipient's message.
             models.UniqueConstraint(fields=["batch", "address"], name="delivery_message_once", condition=Q(batch__isnull=False)),
         ]
@@ -357,8 +365,19 @@ class Event(models.Model):
             models.CheckConstraint(
                 condition=Q(
                     type__in=[
-                        "queued", "sent", "rejected", "failed", "bounced", "deferred", "delivered",
-                        "autoresponded", "opened", "clicked", "complained", "unsubscribed", "unknown",
+                        "queued",
+                        "sent",
+                        "rejected",
+                        "failed",
+                        "bounced",
+                        "deferred",
+                        "delivered",
+                        "autoresponded",
+                        "opened",
+                        "clicked",
+                        "complained",
+                        "unsubscribed",
+                        "unknown",
                     ]
                 ),
                 name="delivery_event_type",

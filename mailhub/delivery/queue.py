@@ -116,9 +116,7 @@ def take_lease(relay: Relay, queue: tasks.Queue) -> Lease | None:
         granted = min(free, -(-maximum // 2)) if queue == "transactional" else free - (maximum > 1)
         if granted < 1:
             return None
-        return Lease.objects.create(
-            relay=relay, node=socket.gethostname(), connections=granted, started_at=now, expires_at=now + LEASE
-        )
+        return Lease.objects.create(relay=relay, node=socket.gethostname(), connections=granted, started_at=now, expires_at=now + LEASE)
 
 
 def renew(lease: Lease) -> datetime:
@@ -273,9 +271,7 @@ def _end(messages: Sequence[Message], status: str, event: str, why: str, now: da
     tally = events.Tally()
     for message in messages:
         tally.move(message, status)
-    Message.objects.filter(pk__in=[message.pk for message in messages]).update(
-        status=status, lease=None, reply=why[:500], settled_at=now
-    )
+    Message.objects.filter(pk__in=[message.pk for message in messages]).update(status=status, lease=None, reply=why[:500], settled_at=now)
     events.write(Event(message=message, type=event, at=now, detail=why[:500]) for message in messages)
     tally.write()
     finish(batch for batch in tally.changes)

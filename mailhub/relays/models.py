@@ -77,7 +77,12 @@ class Relay(models.Model):
     kind = models.CharField(_("kind"), max_length=30, choices=providers.choices)
     status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.ACTIVE)
     pool = models.ForeignKey(
-        IPPool, models.PROTECT, null=True, blank=True, verbose_name=_("IP pool"), help_text=_("Only for relays that leave from own addresses.")
+        IPPool,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        verbose_name=_("IP pool"),
+        help_text=_("Only for relays that leave from own addresses."),
     )
     # What the kind's own form asked for; secrets apart, encrypted.
     options = models.JSONField(_("options"), default=dict, blank=True)
@@ -131,9 +136,7 @@ class Relay(models.Model):
     def rest(self, first: timedelta, reason: str) -> None:
         """Leave the relay alone for `first`, twice as long after each further failure in a row until that is half an hour."""
         for_now = max(first, min(first * 2 ** min(self.failures, 10), timedelta(minutes=30)))
-        Relay.objects.filter(pk=self.pk).update(
-            resting_until=clock.now() + for_now, rest_reason=reason[:500], failures=F("failures") + 1
-        )
+        Relay.objects.filter(pk=self.pk).update(resting_until=clock.now() + for_now, rest_reason=reason[:500], failures=F("failures") + 1)
         self.refresh_from_db(fields=["resting_until", "rest_reason", "failures"])
 
     def rest_until(self, moment: datetime, reason: str) -> None:

@@ -48,7 +48,9 @@ class Sender(models.Model):
     status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.UNCONFIRMED, editable=False)
     confirmed_at = models.DateTimeField(_("confirmed"), null=True, blank=True, editable=False)
     # Shown in every campaign: Act on Regulation of Transmission of Specified Electronic Mail, article 4; CAN-SPAM, 16 CFR 316.
-    organisation = models.CharField(_("organisation"), max_length=200, blank=True, help_text=_("Shown at the foot of campaigns, as the law asks."))
+    organisation = models.CharField(
+        _("organisation"), max_length=200, blank=True, help_text=_("Shown at the foot of campaigns, as the law asks.")
+    )
     postal_address = models.TextField(_("postal address"), blank=True, help_text=_("Shown at the foot of campaigns, as the law asks."))
     contact_point = models.CharField(
         _("contact for complaints"), max_length=200, blank=True, help_text=_("A telephone number, mail address or page.")

@@ -1,0 +1,13 @@
+"""MailHub's own settings with secrets that exist for tests alone. DATABASE_URL chooses the database: SQLite, or a PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DEBUG", "true")
+os.environ.setdefault("SECRET_KEY", "tests-only-7c0f1d9a2b5e48d3a6f0c4b1e2d3f4a5")
+os.environ.setdefault("MAILHUB_ENCRYPTION_KEYS", "dGVzdHMtb25seS0wMTIzNDU2Nzg5YWJjZGVmMDEyMzQ=")
+
+from mailhub.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -42,17 +42,17 @@ class EstimatingPaginator(Paginator[Any]):
     """Counts up to LIMIT exactly; past that, the planner's estimate of an unfiltered table will do (pg_class.reltuples)."""
 
     LIMIT = 10_000
+    object_list: QuerySet[Any]
 
     @cached_property
     def count(self) -> int:
-        counted: int = self.object_list.order_by()[: self.LIMIT].count()  # type: ignore[union-attr]
-        if counted < self.LIMIT or connection.vendor != "postgresql":
+        counted = self.object_list.order_by()[: self.LIMIT].count()
+        if counted < self.LIMIT or connection.vendor != "postgresql" or self.object_list.query.where:
             return counted
         with connection.cursor() as cursor:
-            cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [self.object_list.model._meta.db_table])  # type: ignore[union-attr]
+            cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [self.object_list.model._meta.db_table])
             estimate: int = cursor.fetchone()[0]
-        filtered = bool(self.object_list.query.where)  # type: ignore[union-attr]
-        return counted if filtered else max(counted, estimate)
+        return max(counted, estimate)
 
 
 class BigTableAdmin(ReadOnlyAdmin[M]):

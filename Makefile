@@ -1,0 +1,50 @@
+# make demo, make run, make test: each sets up what it needs first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Everything that is tried out here is a developer's machine.
+export DEBUG ?= true
+
+.PHONY: help setup demo run test lint format messages
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: .venv/installed ## virtual environment with all that MailHub runs on
+
+demo: .venv/installed ## send a campaign of 1,000 and a few transactional mails for real, and reconcile
+	$(BIN)/python manage.py demo
+
+run: .venv/installed ## pages on 127.0.0.1:8000, workers and a receiving mail server, until Ctrl-C
+	$(BIN)/python manage.py run
+
+test: .venv/dev ## the whole suite, on SQLite and on PostgreSQL
+	scripts/install_packages
+	$(BIN)/pytest
+	scripts/with_postgresql $(BIN)/pytest
+
+lint: .venv/dev ## style, types, migrations, deployment checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	scripts/check_deploy
+
+format: .venv/dev ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+messages: .venv/dev ## collect the words that people see, and compile their translations
+	scripts/install_packages
+	$(BIN)/python manage.py makemessages --locale ja --no-obsolete --add-location file --ignore '.venv/*' --ignore 'build/*'
+	$(BIN)/python manage.py compilemessages --locale ja --ignore .venv
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("MailHub needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+.venv/dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@

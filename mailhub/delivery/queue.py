@@ -17,7 +17,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from mailhub.delivery import events
-from mailhub.delivery.models import WAITING, Attempt, Batch, Event, Lease, Message, Suppression
+from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Suppression
 from mailhub.lib import addresses, clock, tasks
 from mailhub.relays import limits, routing
 from mailhub.relays.base import Reply
@@ -464,17 +464,25 @@ def suppress(messages: QuerySet[Message], why: str) -> int:
     return len(held)
 
 
+def resendable(messages: QuerySet[Message]) -> QuerySet[Message]:
+    """Those that resend() would queue once more: failed or unknown, of a batch that goes on, and their words not forgotten."""
+    ended = Batch.objects.filter(status=Batch.Status.CANCELED)
+    forgotten = Content.objects.filter(pk=OuterRef("content"), html="", text="", raw__isnull=True)
+    return messages.filter(~Exists(forgotten), status__in=[Status.FAILED, Status.UNKNOWN]).exclude(batch__in=ended)
+
+
 @transaction.atomic
 def resend(messages: QuerySet[Message]) -> int:
-    """Queue failed and unknown messages once more, with the same Message-ID; returns how many."""
+    """Queue the resendable() of the messages once more, with the same Message-ID; returns how many."""
     now = clock.now()
-    held = list(messages.filter(status__in=[Status.FAILED, Status.UNKNOWN]).select_for_update())
+    held = list(resendable(messages).select_for_update(of=("self",)))
     tally = events.Tally()
     for message in held:
         tally.move(message, Status.QUEUED)
     Message.objects.filter(pk__in=[message.pk for message in held]).update(
         status=Status.QUEUED, lost_leases=0, next_attempt_at=now, expires_at=now + LIFETIME[Stream.TRANSACTIONAL], settled_at=None
     )
+    events.write(Event(message=message, type=Event.Type.QUEUED, at=now, detail=_("Sent again by staff.")) for message in held)
     tally.write()
     for batch in Batch.objects.filter(pk__in=tally.changes).select_related("sender", "route"):
         Batch.objects.filter(pk=batch.pk, status=Batch.Status.DONE).update(status=Batch.Status.RUNNING, finished_at=None)
@@ -484,6 +492,23 @@ def resend(messages: QuerySet[Message]) -> int:
     return len(held)
 
 
+@transaction.atomic
+def cancel(messages: QuerySet[Message]) -> int:
+    """Withdraw waiting messages; returns how many. What a drain has claimed already still goes."""
+    held = list(messages.filter(status__in=WAITING).select_for_update(of=("self",)))
+    _cancel(held)
+    return len(held)
+
+
+def _cancel(held: Sequence[Message]) -> None:
+    tally = events.Tally()
+    for message in held:
+        tally.move(message, Status.CANCELED)
+    Message.objects.filter(pk__in=[message.pk for message in held]).update(status=Status.CANCELED, settled_at=clock.now())
+    tally.write()
+    finish(tally.changes)
+
+
 def withdraw(batch: Batch, group: int = 5000) -> int:
     """Mark what waits of a canceled batch, a group a transaction; returns how many. Index delivery_message_waiting."""
     count = 0
@@ -491,11 +516,7 @@ def withdraw(batch: Batch, group: int = 5000) -> int:
         with transaction.atomic():
             waiting = Message.objects.filter(batch=batch, stream=Stream.CAMPAIGN, status__in=WAITING)
             held = list(waiting.order_by("next_attempt_at", "id").select_for_update()[:group])
-            tally = events.Tally()
-            for message in held:
-                tally.move(message, Status.CANCELED)
-            Message.objects.filter(pk__in=[message.pk for message in held]).update(status=Status.CANCELED, settled_at=clock.now())
-            tally.write()
+            _cancel(held)
         if not held:
             return count
         count += len(held)

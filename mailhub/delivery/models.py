@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
@@ -263,8 +264,14 @@ class Message(models.Model):
             models.Index(fields=["lease"], name="delivery_message_leased", condition=Q(lease__isnull=False)),
             # The pages and retention of finished mails: the messages of one transactional content.
             models.Index(fields=["content"], name="delivery_message_content", condition=Q(stream="transactional")),
-            # The admin's search by recipient.
-            models.Index(fields=["address"], name="delivery_message_address"),
+            # The admin's search by recipient, however it is spelt. On PostgreSQL text_pattern_ops, so that LIKE 'taro%' finds it too.
+            models.Index(Lower("address"), name="delivery_message_address"),
+            # The admin's lists of what went wrong, or is late, the newest first: few rows of many, so mail that arrives costs nothing.
+            models.Index(
+                fields=["status", "id"],
+                name="delivery_message_trouble",
+                condition=Q(status__in=["deferred", "bounced", "complained", "failed", "suppressed", "unknown", "canceled"]),
+            ),
         ]
 
     def __str__(self) -> str:

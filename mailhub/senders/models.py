@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from base64 import b64encode
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import ClassVar, TypeAlias
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.core.validators import RegexValidator
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.lib import addresses, clock, states
+from mailhub.lib.fields import EncryptedJSONField
 from mailhub.lib.headers import one_line
 from mailhub.relays.models import IPPool, Route, Stream
 
@@ -109,3 +116,125 @@ class Sender(models.Model):
         """The route in force for `stream`: the sender's own, or else the stream's default; None when there is neither."""
         own = self.transactional_route if stream == Stream.TRANSACTIONAL else self.campaign_route
         return own or Route.objects.filter(default_for=stream).first()
+
+
+# -------------------------------------------------------------------------------------------------------------------- DKIM
+
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+# RFC 6376 section 3.1; in lower case, since the DNS tells no other from it.
+SELECTOR = r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z"
+# RFC 1035 section 2.3.4, as text.
+LONGEST_NAME = 253
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """A TXT record as it is to be published."""
+
+    #: full name, without a dot at its end
+    name: str
+    #: what receivers read: its strings, joined with nothing between them
+    value: str
+
+    @property
+    def strings(self) -> list[str]:
+        """`value` in strings of at most 255 octets, as the DNS holds it (RFC 1035 section 3.3)."""
+        return [self.value[at : at + 255] for at in range(0, len(self.value), 255)]
+
+
+class DKIMKey(models.Model):
+    """A key that signs the mail of a domain and of those below it (RFC 6376)."""
+
+    class Algorithm(models.TextChoices):
+        RSA = "rsa-sha256", _("RSA, 2048 bits")  # what everybody verifies
+        ED25519 = "ed25519-sha256", _("Ed25519")  # RFC 8463, a second signature beside it
+
+    class Status(models.TextChoices):
+        NEW = "new", _("new")  # signs nothing yet: first its record has to be published
+        SIGNING = "signing", _("signing")  # signs every mail of its domain
+        RETIRED = "retired", _("retired")  # signs no more; its record stays until the last mail that it signed has arrived
+
+    MOVES: ClassVar = {
+        Status.NEW: {Status.SIGNING, Status.RETIRED},
+        Status.SIGNING: {Status.RETIRED},
+        Status.RETIRED: set(),
+    }
+
+    domain = models.ForeignKey(Domain, models.CASCADE, related_name="dkim_keys", verbose_name=_("domain"))
+    selector = models.CharField(
+        _("selector"),
+        max_length=200,
+        validators=[RegexValidator(SELECTOR, _("Use lower-case letters, digits and hyphens, with dots between the parts of the name."))],
+        help_text=_("Names the key among those of the domain, in signatures and in the DNS."),
+    )
+    algorithm = models.CharField(_("algorithm"), max_length=20, choices=Algorithm, default=Algorithm.RSA)
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.NEW, editable=False)
+    # PEM, PKCS #8.
+    private_key = EncryptedJSONField(_("private key"), editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    signing_since = models.DateTimeField(_("signing since"), null=True, blank=True, editable=False)
+    retired_at = models.DateTimeField(_("retired"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("DKIM key")
+        verbose_name_plural = _("DKIM keys")
+        ordering = ["domain", "-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["new", "signing", "retired"]), name="senders_dkimkey_status"),
+            models.CheckConstraint(condition=Q(algorithm__in=["rsa-sha256", "ed25519-sha256"]), name="senders_dkimkey_algorithm"),
+            models.UniqueConstraint(fields=["domain", "selector"], name="senders_dkimkey_selector"),
+            # Its index is also what dkim.signers() reads.
+            models.UniqueConstraint(fields=["domain", "algorithm"], condition=Q(status="signing"), name="senders_dkimkey_signing"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.selector}._domainkey.{self.domain}"
+
+    @classmethod
+    def make(cls, domain: Domain, algorithm: str = Algorithm.RSA, selector: str = "") -> DKIMKey:
+        """A new key for `domain`, with a selector of our own unless one is given. Raises ValidationError for a bad or used selector."""
+        private: PrivateKey = (
+            ed25519.Ed25519PrivateKey.generate() if algorithm == cls.Algorithm.ED25519 else rsa.generate_private_key(65537, 2048)
+        )
+        pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        # The date for people who look after a zone; the rest for a second key on one day.
+        selector = selector or f"mh{clock.now():%Y%m%d}-{token_hex(3)}"
+        key = cls(domain=domain, algorithm=algorithm, selector=selector, private_key=pem.decode())
+        key.full_clean()
+        key.save()
+        return key
+
+    def clean(self) -> None:
+        if len(str(self)) > LONGEST_NAME:
+            raise ValidationError({"selector": _("The selector is too long: with the domain it makes a name that the DNS cannot hold.")})
+
+    def sign_from_now_on(self) -> None:
+        """Take the place of the key that signs now, which retires. The record must be published already."""
+        with transaction.atomic():
+            # Of two keys at once, one waits here.
+            Domain.objects.select_for_update().get(pk=self.domain_id)
+            now = clock.now()
+            present = DKIMKey.objects.filter(domain=self.domain_id, algorithm=self.algorithm, status=self.Status.SIGNING)
+            present.exclude(pk=self.pk).update(status=self.Status.RETIRED, retired_at=now)
+            states.move(self, self.Status.SIGNING, moves=self.MOVES, signing_since=now)
+
+    def retire(self) -> None:
+        """Sign no more. With no other key in force the domain's mail goes unsigned."""
+        states.move(self, self.Status.RETIRED, moves=self.MOVES, retired_at=clock.now())
+
+    def private(self) -> PrivateKey:
+        # Not checked again, which would take 30 ms: the ciphertext is authenticated, so this is the key that make() stored.
+        key = serialization.load_pem_private_key(self.private_key.encode(), None, unsafe_skip_rsa_key_validation=True)
+        assert isinstance(key, PrivateKey)  # noqa: S101
+        return key
+
+    def record(self) -> TextRecord:
+        """What has to stand in the DNS for the key's signatures to verify (RFC 6376 section 3.6.1, RFC 8463 section 4)."""
+        public = self.private().public_key()
+        if isinstance(public, ed25519.Ed25519PublicKey):
+            kind, octets = "ed25519", public.public_bytes_raw()
+        else:
+            kind = "rsa"
+            octets = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return TextRecord(str(self), f"v=DKIM1; k={kind}; p={b64encode(octets).decode()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import Any
@@ -17,6 +18,7 @@ from mailhub.delivery.models import Content, Message
 from mailhub.delivery.rendering import Problem, Rendered
 from mailhub.lib import addresses
 from mailhub.relays.base import Envelope, Fault, Refused, Reply
+from mailhub.senders import dkim
 
 # Filled in by us whatever the data says.
 SYSTEM_NAMES = frozenset({"email", "unsubscribe_url"})
@@ -55,9 +57,12 @@ _text = lru_cache(maxsize=64)(markup.text)
 class Compiled:
     """One content, ready for any number of its messages, in any thread."""
 
-    def __init__(self, content: Content) -> None:
-        """Raises Refused when no mail can be made of it."""
+    def __init__(self, content: Content, signer: dkim.Signer | None = None) -> None:
+        """`signer` is that of the From address's domain, which load() finds. Raises Refused when no mail can be made of it."""
         self.content = content
+        self.signer = signer
+        #: the signature of a finished mail, the same for all its recipients
+        self.signature: bytes | None = None
         self.raw = None if content.raw is None else bytes(content.raw)
         if self.raw is None:
             try:
@@ -66,7 +71,7 @@ class Compiled:
                 raise refusal(error) from error
 
     def envelope(self, message: Message) -> Envelope:
-        """The mail as it is handed over. Raises Refused when it cannot be made."""
+        """The mail as it is handed over, not signed. Raises Refused when it cannot be made."""
         # The message's own way to its content, without a query.
         message.content = self.content
         try:
@@ -79,6 +84,21 @@ class Compiled:
             rcpt_to=addresses.on_the_wire(message.address),
             data=data,
         )
+
+    def sign(self, envelope: Envelope) -> Envelope:
+        """`envelope`, one of ours, with its mail signed; as it is where its domain has no key. Nearly all the time that this takes passes
+        outside of the GIL, so threads share it out. Raises Refused when the mail cannot be signed."""
+        if self.signer is None:
+            return envelope
+        signature = self.signature
+        if signature is None:
+            try:
+                signature = self.signer.fields(envelope.data)
+            except ValidationError as error:
+                raise refusal(error) from error
+            if self.raw is not None:
+                self.signature = signature
+        return replace(envelope, data=signature + envelope.data)
 
     def _compile(self) -> None:
         content = self.content
@@ -122,6 +142,13 @@ class Compiled:
     def _part(self, kind: str, text: str) -> bytes:
         header = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {self.encoding}\r\n\r\n"
         return header.encode() + mime.body(text, self.encoding)
+
+
+def load(contents: Collection[int]) -> list[tuple[Content, dkim.Signer | None]]:
+    """The contents with these keys, each with the signer of its mails, for Compiled: two queries, however many there are."""
+    found = list(Content.objects.filter(pk__in=contents))
+    signers = dkim.signers({addresses.domain(content.from_email) for content in found})
+    return [(content, signers.get(addresses.domain(content.from_email))) for content in found]
 
 
 def refusal(error: Exception) -> Refused:

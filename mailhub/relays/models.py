@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -188,6 +190,12 @@ class Quota(models.Model):
 
     def __str__(self) -> str:
         return f"{self.limit} / {self.get_period_display()}"
+
+    def clean(self) -> None:
+        # "localtime" is another zone on every machine.
+        if self.time_zone not in zoneinfo.available_timezones() - {"localtime"}:
+            problem = _("“%(name)s” is no time zone. Give a name of the IANA list, such as Asia/Tokyo.")
+            raise ValidationError({"time_zone": ValidationError(problem, code="time_zone", params={"name": self.time_zone})})
 
 
 class QuotaUse(models.Model):

@@ -178,6 +178,13 @@ Q_CLUSTER: dict[str, Any] = {
     },
 }
 
+# Name servers to ask; without any, the system's.
+MAILHUB_DNS_SERVERS = envvars.servers("MAILHUB_DNS_SERVERS", 53)
+# True where they check DNSSEC and nobody can meddle on the way to them (same machine): TLSA records are obeyed then (DANE).
+MAILHUB_DNS_VALIDATES = envvars.boolean("MAILHUB_DNS_VALIDATES", default=False)
+# Private, loopback and other special networks that outgoing connections may lead into all the same (mailhub/lib/dialer.py).
+MAILHUB_ALLOW_PRIVATE_ADDRESSES = envvars.networks("MAILHUB_ALLOW_PRIVATE_ADDRESSES")
+
 # After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
 MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
 # After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.

@@ -7,6 +7,9 @@ import os
 os.environ.setdefault("DEBUG", "true")
 os.environ.setdefault("SECRET_KEY", "tests-only-7c0f1d9a2b5e48d3a6f0c4b1e2d3f4a5")
 os.environ.setdefault("MAILHUB_ENCRYPTION_KEYS", "dGVzdHMtb25seS0wMTIzNDU2Nzg5YWJjZGVmMDEyMzQ=")
+# Servers that tests start are on this machine; nothing may be asked of others.
+os.environ.setdefault("MAILHUB_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8,::1/128")
+os.environ.setdefault("MAILHUB_DNS_SERVERS", "127.0.0.1:9")
 
 from mailhub.settings import *  # noqa: E402, F403
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -44,6 +45,35 @@ def url(name: str, default: str, schemes: Collection[str]) -> str:
     if value and not sound:
         raise _refused(name, f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     return value.rstrip("/")
+
+
+def servers(name: str, port: int) -> list[tuple[str, int]]:
+    """IP addresses with ports, separated by commas: 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:5353. Without a port it is `port`."""
+    found = []
+    for part in _parts(name):
+        try:
+            split = urlsplit(f"//{part}" if part.count(":") < 2 or part.startswith("[") else f"//[{part}]")
+            found.append((str(ip_address(split.hostname or "")), split.port or port))
+        except ValueError:
+            raise _refused(name, "IP addresses separated by commas, each with a port after a colon or without") from None
+    return found
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """IP networks separated by commas; "true" is all of them, "false" and "" are none."""
+    value = os.environ.get(name, "").strip().lower()
+    if value in NO:
+        return []
+    if value in YES:
+        return [ip_network("0.0.0.0/0"), ip_network("::/0")]
+    try:
+        return [ip_network(part) for part in _parts(name)]
+    except ValueError:
+        raise _refused(name, "true, false, or IP networks such as 10.0.5.0/24 separated by commas") from None
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in (part.strip() for part in os.environ.get(name, "").split(",")) if part]
 
 
 def _refused(name: str, wanted: str) -> ImproperlyConfigured:

@@ -14,3 +14,5 @@ os.environ.setdefault("MAILHUB_DNS_SERVERS", "127.0.0.1:9")
 from mailhub.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Static files are read where they lie: tests collect none.
+WHITENOISE_AUTOREFRESH = True

@@ -74,15 +74,19 @@ class ImportForm(GroundsForm):
         return data
 
 
+# The browser's own pickers, which send ISO 8601.
+DATE: dict[str, Any] = {"type": "date", "required": True, "aria-label": _("Date")}
+TIME: dict[str, Any] = {"type": "time", "required": True, "aria-label": _("Time")}
+
+
 class ScheduleForm(forms.Form):
-    # The browser's own pickers, which send ISO 8601.
     at = forms.SplitDateTimeField(
         label=_("Date and time"),
         input_date_formats=["%Y-%m-%d"],
         input_time_formats=["%H:%M", "%H:%M:%S"],
         widget=forms.SplitDateTimeWidget(
-            date_attrs={"type": "date", "required": True, "aria-label": _("Date")},
-            time_attrs={"type": "time", "required": True, "aria-label": _("Time")},
+            date_attrs=DATE,
+            time_attrs=TIME,
             date_format="%Y-%m-%d",
             time_format="%H:%M",
         ),

@@ -14,9 +14,9 @@ from django.db.models import Q
 from django.utils.translation import get_supported_language_variant
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.delivery import prepare
+from mailhub.delivery import batches, prepare
 from mailhub.delivery.models import Batch
-from mailhub.lib import addresses, clock, states, tasks
+from mailhub.lib import addresses, clock, states
 from mailhub.lib.headers import one_line
 from mailhub.relays.models import Route, Stream
 from mailhub.senders.models import Sender
@@ -328,24 +328,12 @@ class Campaign(models.Model):
     def pause(self) -> None:
         self._sending().pause()
 
-    @transaction.atomic
     def resume(self) -> None:
-        from mailhub.delivery import queue
+        batches.resume(self._sending())
 
-        batch = self._sending()
-        if batch.status == Batch.Status.DONE:  # which a batch may leave, but only to send failed mails again
-            raise states.WrongState(f"campaign {self.pk} has ended")
-        batch.resume()
-        # All may have left while it was paused.
-        queue.finish([batch.pk])
-        queue.wake_batch(batch)
-
-    @transaction.atomic
     def cancel(self) -> None:
         """Nothing more of it leaves; what has left cannot be called back."""
-        batch = self._sending()
-        batch.cancel()
-        tasks.enqueue("mailhub.delivery.tasks.withdraw", batch.pk, queue="maintenance")
+        batches.cancel(self._sending())
 
     def _sending(self) -> Batch:
         if self.batch is None:

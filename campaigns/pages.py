@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import jinja2
 from django.contrib import admin, messages
@@ -21,34 +20,33 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from campaigns import audience, contents, exports, imports, launch, progress, subscriptions
+from campaigns import audience, contents, imports, launch, progress, subscriptions
 from campaigns.forms import ImportForm, ScheduleForm, SubscribeForm
 from campaigns.imports import Terms, Unreadable
 from campaigns.launch import NotReady
 from campaigns.models import Campaign, Contact, Import, LeftOut, MailingList, Template
-from campaigns.progress import Sample
 from campaigns.subscriptions import Circumstances
 from mailhub.delivery import preview
+from mailhub.delivery import progress as batch_progress
 from mailhub.delivery.models import Content
+from mailhub.delivery.pages import sample, told
 from mailhub.delivery.rendering import Rendered
 from mailhub.lib import addresses
+from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
 from mailhub.relays.base import Refused
 
-P = ParamSpec("P")
-CampaignView = Callable[Concatenate[HttpRequest, Campaign, P], HttpResponse]
+View = Callable[..., HttpResponse]
 
 
-def of_campaign(permission: str) -> Callable[[CampaignView[P]], Callable[Concatenate[HttpRequest, int, P], HttpResponse]]:
+def of_campaign(permission: str) -> Callable[[View], View]:
     """A view of the campaign that the URL names, for whoever has the permission."""
 
-    def decorate(view: CampaignView[P]) -> Callable[Concatenate[HttpRequest, int, P], HttpResponse]:
+    def decorate(view: View) -> View:
         @wraps(view)
-        def wrapped(request: HttpRequest, pk: int, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def wrapped(request: HttpRequest, pk: int, **kwargs: Any) -> HttpResponse:
             _demand(request, permission)
-            return view(
-                request, get_object_or_404(Campaign.objects.select_related("sender", "route", "batch__content"), pk=pk), *args, **kwargs
-            )
+            return view(request, get_object_or_404(Campaign.objects.select_related("sender", "route", "batch__content"), pk=pk), **kwargs)
 
         return wrapped
 
@@ -206,7 +204,8 @@ def overview(campaign: Campaign | None) -> dict[str, Any]:
     return {
         "campaign": campaign,
         "words": progress.words(campaign),
-        "progress": progress.of(campaign),
+        "progress": campaign.batch and batch_progress.of(campaign.batch),
+        "left_out": progress.left_out(campaign) if campaign.batch else [],
         "problems": launch.check(campaign) if campaign.status != Campaign.Status.LAUNCHED else [],
         "lists": campaign.lists.all(),
         "route": campaign.route_in_force,
@@ -217,16 +216,12 @@ def overview(campaign: Campaign | None) -> dict[str, Any]:
 @require_safe
 @of_campaign("view_campaign")
 def watch(request: HttpRequest, campaign: Campaign) -> JsonResponse:
-    """The progress as it is now, for static/campaigns/progress.js, which brings an earlier sample to reckon the rate from."""
-    try:
-        before = Sample(int(request.GET["through"]), datetime.fromtimestamp(float(request.GET["at"]), tz=timezone.get_current_timezone()))
-    except (KeyError, ValueError, OverflowError, OSError):
-        before = None
-    now = progress.of(campaign, before)
-    if now is None:
+    """The progress as it is now, for static/delivery/progress.js."""
+    if campaign.batch is None:
         return JsonResponse({"running": False})
-    html = render_to_string("admin/campaigns/progress.html", {"progress": now, "campaign": campaign}, request)
-    return JsonResponse({"running": now.running, "through": now.through, "at": now.now.timestamp(), "status": campaign.state, "html": html})
+    now = batch_progress.of(campaign.batch, sample(request))
+    context = {"progress": now, "campaign": campaign, "left_out": progress.left_out(campaign)}
+    return told(now, render_to_string("admin/campaigns/progress.html", context, request))
 
 
 @require_safe
@@ -293,7 +288,7 @@ def rejected(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The rows that an import could not use, as CSV to be put right."""
     _demand(request, "view_import")
     made = get_object_or_404(Import, pk=pk)
-    return exports.sheet(_("rejected rows"), [_("line"), _("column"), _("value"), _("reason")], made.rejections)
+    return sheet(_("rejected rows"), [_("line"), _("column"), _("value"), _("reason")], made.rejections)
 
 
 # ------------------------------------------------------------------------------------------------------------------- contacts

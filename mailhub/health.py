@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -11,12 +9,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from mailhub.delivery.models import Worker
-from mailhub.delivery.workers import QUEUES
+from mailhub.delivery import workers
 from mailhub.lib import clock
-
-# A cluster gives a sign of life every 5 s, and its supervisor writes it down as often.
-FRESH = timedelta(seconds=60)
 
 # Migrations are not taken back under a running process: once all are applied the question is settled.
 _migrated = False
@@ -43,8 +37,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def missing() -> list[str]:
     if not migrated():
         return ["migrations are not applied"]
-    alive = set(Worker.objects.filter(beat_at__gt=clock.now() - FRESH).values_list("queue", flat=True))
-    return [f"no worker serves the {queue} queue" for queue in QUEUES if queue not in alive]
+    served = workers.served(clock.now())
+    return [f"no worker serves the {queue} queue" for queue in workers.QUEUES if queue not in served]
 
 
 def migrated() -> bool:

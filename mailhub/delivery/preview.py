@@ -31,8 +31,12 @@ def frame(subject: str, html: str, text: str, data: Mapping[str, Any]) -> HttpRe
         page = render(subject, html, text, data).html
     except Refused as refusal:
         page = format_html("<p>{}</p>", refusal.reply.text)
+    return framed(page, POLICY)
+
+
+def framed(page: str, policy: str) -> HttpResponse:
     response = HttpResponse(page)
-    response["Content-Security-Policy"] = POLICY
+    response["Content-Security-Policy"] = policy
     response["X-Frame-Options"] = "SAMEORIGIN"
     response["Referrer-Policy"] = "no-referrer"
     return response

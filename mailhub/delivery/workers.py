@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django_q.cluster import Cluster
 from django_q.signals import post_execute, post_execute_in_worker, pre_execute
 
+from mailhub.delivery.models import Worker
 from mailhub.lib import lifeline, processes
 from mailhub.lib.lifeline import Sign
 
 QUEUES = ("transactional", "bulk", "maintenance")
+# A cluster gives a sign of life every 5 s, and its supervisor writes it down as often.
+FRESH = timedelta(seconds=60)
+
+
+def served(now: datetime) -> set[str]:
+    """The queues that a living cluster serves."""
+    return set(Worker.objects.filter(beat_at__gt=now - FRESH).values_list("queue", flat=True))
 
 
 def beat() -> bool:

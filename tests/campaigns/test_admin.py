@@ -12,11 +12,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from campaigns import audience, launch, progress, subscriptions
+from campaigns import audience, launch, subscriptions
+from campaigns import progress as campaign_progress
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
-from campaigns.progress import Sample
 from campaigns.subscriptions import Circumstances
-from mailhub.delivery.models import Batch, Event, Message, Suppression
+from mailhub.delivery import progress
+from mailhub.delivery.models import Batch, Event, Message, Suppression, Worker
+from mailhub.delivery.progress import Progress, Sample
 from mailhub.relays.models import Relay
 from tests.campaigns.conftest import FORM, Join
 
@@ -236,6 +238,12 @@ def test_pages_obey_our_policy(admin_client: Client, campaign: Campaign, contact
 # ------------------------------------------------------------------------------------------------------------------ progress
 
 
+def of(campaign: Campaign, before: Sample | None = None) -> Progress:
+    campaign.refresh_from_db()
+    assert campaign.batch
+    return progress.of(campaign.batch, before)
+
+
 def test_progress_counts_everybody(campaign: Campaign, news: MailingList, join: Join) -> None:
     for number in range(3):
         join(f"p{number}@example.net", news)
@@ -243,11 +251,9 @@ def test_progress_counts_everybody(campaign: Campaign, news: MailingList, join: 
     batch = launch.launch(campaign, None)
     audience.expand(batch.pk)
     Batch.objects.update(waiting=1, sent=6, bounced=1, deferred=2)
-    campaign.refresh_from_db()
-    now = progress.of(campaign)
-    assert now is not None
+    now = of(campaign)
     assert (now.through, now.percent, now.running) == (7, 70, True)
-    assert now.left_out == {"address is suppressed": 1}
+    assert campaign_progress.left_out(campaign) == [("address is suppressed", 1)]
     assert [(part.name, part.x, part.width) for part in now.bar] == [
         ("sent", "0.00", "600.00"), ("deferred", "600.00", "200.00"), ("bounced", "800.00", "100.00"), ("waiting", "900.00", "100.00"),
     ]  # fmt: skip
@@ -260,25 +266,30 @@ def test_progress_counts_everybody(campaign: Campaign, news: MailingList, join: 
 def test_the_rate_is_since_the_sample_and_tells_the_time_left(campaign: Campaign) -> None:
     launch.launch(campaign, None)
     Batch.objects.update(waiting=100, sent=50)
-    campaign.refresh_from_db()
-    now = progress.of(campaign, Sample(30, timezone.now() - timedelta(seconds=2)))
-    assert now and now.rate == pytest.approx(10, rel=0.2)
+    now = of(campaign, Sample(30, timezone.now() - timedelta(seconds=2)))
+    assert now.rate == pytest.approx(10, rel=0.2)
     assert now.time_left and now.time_left.total_seconds() == pytest.approx(10, rel=0.2)
-    stalled = progress.of(campaign, Sample(50, timezone.now() - timedelta(seconds=2)))
-    assert stalled and stalled.rate is None and stalled.time_left is None
+    stalled = of(campaign, Sample(50, timezone.now() - timedelta(seconds=2)))
+    assert stalled.rate is None and stalled.time_left is None
 
 
 @pytest.mark.usefixtures("contact")
 def test_what_holds_it_up_is_said(campaign: Campaign) -> None:
     batch = launch.launch(campaign, None)
     audience.expand(batch.pk)
-    campaign.refresh_from_db()
-    assert progress.of(campaign).obstacle == ""  # type: ignore[union-attr]
+    assert of(campaign).obstacle == "No worker is running that would send it."
+    now = timezone.now()
+    Worker.objects.create(node="mx1", queue="bulk", started_at=now, beat_at=now)
+    assert of(campaign).obstacle == ""
     relay = Relay.objects.get()
     relay.rest(timedelta(minutes=5), "no connection to smtp.example")
-    assert "no connection to smtp.example" in progress.of(campaign).obstacle  # type: ignore[union-attr]
+    assert "no connection to smtp.example" in of(campaign).obstacle
     relay.pause()
-    assert "paused" in progress.of(campaign).obstacle  # type: ignore[union-attr]
+    assert "paused" in of(campaign).obstacle
+    campaign.sender.disable()
+    assert of(campaign).obstacle == "The sender news@tea.example is disabled."
+    campaign.pause()
+    assert of(campaign).obstacle == ""
 
 
 @pytest.mark.usefixtures("contact")

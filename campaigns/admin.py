@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,36 +9,25 @@ from django.contrib import admin
 from django.db import models
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from campaigns import exports, growth, pages, progress, subscriptions
+from campaigns import exports, growth, pages, subscriptions
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
-from campaigns.templatetags.campaigns import grouped
+from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
 from mailhub.delivery.models import Suppression
+from mailhub.delivery.templatetags.figures import grouped, meter
 
 LATELY = timedelta(days=30)
-CODE = {models.TextField: {"widget": forms.Textarea(attrs={"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"})}}
+CODE: dict[type[models.Field[Any, Any]], dict[str, Any]] = {
+    models.TextField: {"widget": forms.Textarea(attrs={"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"})}
+}
 
-
-def badge(state: str, words: object) -> SafeString:
-    return format_html('<span class="badge {}">{}</span>', state, words)
-
-
-class Machinery(admin.ModelAdmin[Any]):
-    """Rows that MailHub writes: to be read."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+View = Callable[..., HttpResponseBase]
 
 
 # ---------------------------------------------------------------------------------------------------------------------- send
@@ -58,10 +47,10 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
 
     class Media:
         css = {"all": ["campaigns/admin.css"]}
-        js = ["campaigns/progress.js"]
+        js = ["delivery/progress.js"]
 
     def get_urls(self) -> list[URLPattern]:
-        def page(name: str, view: Any, **kwargs: Any) -> URLPattern:
+        def page(name: str, view: View, **kwargs: Any) -> URLPattern:
             return path(f"<int:pk>/{name}/", self.admin_site.admin_view(view), kwargs, name=f"campaigns_campaign_{name}")
 
         return [
@@ -105,14 +94,8 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
         return badge(campaign.state, campaign.get_state_display())
 
     @admin.display(description=_("handed over"))
-    def through(self, campaign: Campaign) -> SafeString | str:
-        if campaign.batch is None:
-            return ""
-        return format_html(
-            '<svg class="meter" viewBox="0 0 100 4" role="img" aria-label="{percent} %"><rect width="100" height="4"/>'
-            '<rect class="done" width="{percent}" height="4"/></svg> {percent} %',
-            percent=progress.percent(campaign.batch),
-        )
+    def through(self, campaign: Campaign) -> str:
+        return meter(campaign.batch) if campaign.batch else ""
 
     @admin.display(description=_("recipients"))
     def recipients(self, campaign: Campaign) -> str:
@@ -140,7 +123,7 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
 
 
 @admin.register(LeftOut)
-class LeftOutAdmin(Machinery):
+class LeftOutAdmin(BigTableAdmin[LeftOut]):
     list_display = ("contact", "reason", "campaign")
     list_filter = ("reason", ("campaign", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("contact", "campaign")
@@ -162,7 +145,7 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
         css = {"all": ["campaigns/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
-        def page(route: str, view: Any, name: str) -> URLPattern:
+        def page(route: str, view: View, name: str) -> URLPattern:
             return path(route, self.admin_site.admin_view(view), name=f"campaigns_contact_{name}")
 
         return [
@@ -176,7 +159,7 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
         with_lists = Prefetch("subscriptions", Subscription.objects.select_related("list").order_by("list__name"))
         return super().get_queryset(request).prefetch_related(with_lists)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Contact | None = None) -> Sequence[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Contact | None = None) -> list[str] | tuple[str, ...]:
         # Consents are for an address: another address is another contact.
         return ("email",) if obj else ()
 
@@ -246,7 +229,7 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(Machinery):
+class SubscriptionAdmin(BigTableAdmin[Subscription]):
     list_display = ("contact", "list", "state", "consent", "changed_at")
     list_filter = ("status", "list")
     search_fields = ("contact__email__startswith",)
@@ -259,7 +242,7 @@ class SubscriptionAdmin(Machinery):
 
 
 @admin.register(Consent)
-class ConsentAdmin(Machinery):
+class ConsentAdmin(BigTableAdmin[Consent]):
     list_display = ("contact", "list", "basis", "source", "recorded_by", "at")
     list_filter = ("basis", "list")
     search_fields = ("contact__email__startswith",)
@@ -275,7 +258,7 @@ class ConsentAdmin(Machinery):
 
 
 @admin.register(Import)
-class ImportAdmin(Machinery):
+class ImportAdmin(ReadOnlyAdmin[Import]):
     list_display = ("name", "list", "rows", "created", "updated", "rejected", "by", "at")
     list_filter = ("list",)
     list_select_related = ("list", "by")

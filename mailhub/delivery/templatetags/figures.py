@@ -4,7 +4,12 @@ from datetime import timedelta
 
 from django import template
 from django.utils.formats import number_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+
+from mailhub.delivery import progress
+from mailhub.delivery.models import Batch
 
 register = template.Library()
 
@@ -26,3 +31,15 @@ def lasting(span: timedelta) -> str:
     if seconds < 86_400:
         return _("%(hours)s h %(minutes)s min") % {"hours": seconds // 3600, "minutes": seconds // 60 % 60}
     return _("%(days)s d %(hours)s h") % {"days": seconds // 86_400, "hours": seconds // 3600 % 24}
+
+
+@register.filter
+def meter(batch: Batch) -> SafeString:
+    """A small picture of how far a batch has come."""
+    parts = ((part.name, part.x, part.width) for part in progress.bar(batch))
+    return format_html(
+        '<span class="measure"><svg class="meter" viewBox="0 0 1000 40" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="1000" height="40"/>{parts}</svg> {percent} %</span>',
+        percent=progress.percent(batch),
+        parts=format_html_join("", '<rect class="{}" x="{}" width="{}" height="40"/>', parts),
+    )

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
+from mailhub.delivery import pages
+from mailhub.delivery.filters import Linked
+from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Event, Message, Suppression, Worker
+from mailhub.delivery.templatetags.figures import grouped, meter
+from mailhub.lib import addresses
+from mailhub.relays.models import Stream
+
+# A filter that no index serves looks through so many rows, the newest.
+WINDOW = 100_000
+# States that index delivery_message_trouble finds among any number of messages.
+TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
+# A Message-ID of ours begins with the message's public id.
+PUBLIC_ID = re.compile(r"<?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:@.*)?", re.IGNORECASE | re.DOTALL)
+# What the list does not show and may be long.
+LONG = ("data", "content__html", "content__text", "content__raw", "content__headers")
+# Messages whose events are looked for by address.
+MOST_FOUND = 1_000
+
+View = Callable[..., HttpResponseBase]
+
+
+def addressed(term: str) -> QuerySet[Message]:
+    """Messages to the address, or to those that begin so. Index delivery_message_address."""
+    return Message.objects.alias(key=Lower("address")).filter(key__startswith=key(term))
+
+
+def key(term: str) -> str:
+    """The form in which suppressions keep an address, and messages are indexed."""
+    try:
+        return addresses.key(addresses.normalise(term))
+    except ValidationError:
+        return term.strip().lower()
+
+
+class Newest(ChangeList):
+    """A list of which only the newest rows are looked through where a filter has no index to go by."""
+
+    #: that is the case here, and there are more rows
+    bounded = False
+    window = WINDOW
+
+    def within_window(self, found: QuerySet[Any], rows: QuerySet[Any], column: str = "pk") -> QuerySet[Any]:
+        """`found` without those of `rows` that are older, by a column that grows with time and has an index: a look at either end of it."""
+        newest, oldest = (rows.order_by(order).values_list(column, flat=True).first() or 0 for order in (f"-{column}", column))
+        self.bounded = newest - oldest >= WINDOW
+        return found.filter(**{f"{column}__gt": newest - WINDOW}) if self.bounded else found
+
+
+# ------------------------------------------------------------------------------------------------------------------ messages
+
+
+class MessageList(Newest):
+    """Every way to ask for messages ends with an index that bounds what is read; of 10,000,000, each takes less than 0.3 s."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Message]:
+        found: QuerySet[Message] = super().get_queryset(request, exclude_parameters)
+        found = found.select_related("content", "sender", "relay").defer(*LONG)
+        asked = self.get_filters_params()
+        state = asked.get("state", [""])[-1]
+        if self.query:
+            # By address or public id: as many rows as match.
+            return found
+        if state in TROUBLE:
+            # As many rows as are in that state, the newest first, until the page is full.
+            return found
+        if "batch" in asked:
+            # Index delivery_message_once has a batch's messages in the order of their addresses.
+            return found.order_by("batch_id", "address", "-pk")
+        if asked.pop("stream__exact", [""])[-1] == Stream.TRANSACTIONAL:
+            # Index delivery_message_content: all transactional mail there is, however much campaign mail came since.
+            found = found.order_by("-content_id", "-pk")
+            rows = Message.objects.filter(stream=Stream.TRANSACTIONAL)
+            return self.within_window(found, rows, "content_id") if asked else found
+        return self.within_window(found, Message.objects.all()) if self.get_filters_params() else found
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        labels: dict[str, Any] = dict(Message.Status.choices)
+        return [(name, labels.get(name) or Batch._meta.get_field(name).verbose_name) for name in COUNTERS]  # type: ignore[union-attr]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        if self.value() is None:
+            return queryset
+        states = [state for state, counter in COUNTER_OF.items() if counter == self.value()]
+        return queryset.filter(status__in=states) if len(states) > 1 else queryset.filter(status=states[0] if states else "")
+
+
+class OfBatch(Linked):
+    title = _("batch")
+    parameter_name = "batch"
+    model = Batch
+
+
+@admin.register(Message)
+class MessageAdmin(BigTableAdmin[Message]):
+    list_display = ("state", "address", "subject", "from_address", "stream", "through", "last_reply", "created_at")
+    list_display_links = ("address",)
+    list_filter = (OfBatch, StateFilter, "stream", "sender", "relay")
+    search_fields = ("address",)
+    search_help_text = _("The beginning of an address, or a Message-ID.")
+    actions = ("send_again",)
+
+    class Media:
+        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(name: str, view: View) -> URLPattern:
+            return path(f"<int:pk>/{name}/", self.admin_site.admin_view(view), name=f"delivery_message_{name}")
+
+        return [
+            page("resend", pages.resend),
+            page("withdraw", pages.withdraw),
+            page("show", pages.show),
+            page("source", pages.source),
+            *super().get_urls(),
+        ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return MessageList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
+        return super().get_queryset(request).select_related("content", "sender", "relay", "batch__route")
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        if not search_term:
+            return queryset, False
+        if found := PUBLIC_ID.fullmatch(search_term.strip()):
+            return queryset.filter(public_id=UUID(found[1])), False
+        return queryset.alias(key=Lower("address")).filter(key__startswith=key(search_term)), False
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("delivery.change_message")
+
+    @admin.action(description=_("Send again…"), permissions=["resend"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
+        return pages.resend_many(request, queryset)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        message = self.get_object(request, object_id)
+        about = {"title": message.address, "subtitle": None, **pages.about(request, message)} if message else {}
+        return super().change_view(request, object_id, form_url, {**about, **(extra_context or {})})
+
+    @admin.display(description=_("state"))
+    def state(self, message: Message) -> SafeString:
+        return badge(message.status, message.get_status_display())
+
+    @admin.display(description=_("subject"))
+    def subject(self, message: Message) -> str:
+        return message.content.subject
+
+    @admin.display(description=_("sender"))
+    def from_address(self, message: Message) -> str:
+        return message.sender.email
+
+    @admin.display(description=pgettext_lazy("mail", "relay"))
+    def through(self, message: Message) -> str:
+        return message.relay.name if message.relay else ""
+
+    @admin.display(description=_("last reply"))
+    def last_reply(self, message: Message) -> SafeString:
+        return format_html('<span class="reply" title="{}">{}</span>', message.reply, message.reply) if message.reply else SafeString("")
+
+
+# ------------------------------------------------------------------------------------------------------------------- batches
+
+
+@admin.register(Batch)
+class BatchAdmin(BigTableAdmin[Batch]):
+    list_display = ("state", "name", "bar", "recipients", "went", "came_back", "did_not", "from_address", "created_at")
+    list_display_links = ("name",)
+    list_filter = ("status", "sender")
+    list_select_related = ("sender",)
+    search_fields = ("name",)
+
+    class Media:
+        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+        js = ["delivery/progress.js"]
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(name: str, view: View, **kwargs: Any) -> URLPattern:
+            return path(f"<int:pk>/{name}/", self.admin_site.admin_view(view), kwargs, name=f"delivery_batch_{name}")
+
+        return [
+            page("pause", pages.act, deed="pause"),
+            page("resume", pages.act, deed="resume"),
+            page("cancel", pages.cancel),
+            page("progress", pages.watch),
+            *super().get_urls(),
+        ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
+        found = super().get_queryset(request).select_related("content", "sender", "route")
+        return found.defer("content__html", "content__text", "content__raw")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        batch = self.get_object(request, object_id)
+        overview = {"title": batch.name, "subtitle": None, **pages.overview(request, batch)} if batch else {}
+        return super().change_view(request, object_id, form_url, {**overview, **(extra_context or {})})
+
+    @admin.display(description=_("state"))
+    def state(self, batch: Batch) -> SafeString:
+        return badge(batch.status, batch.get_status_display())
+
+    @admin.display(description=_("progress"))
+    def bar(self, batch: Batch) -> SafeString:
+        return meter(batch)
+
+    @admin.display(description=_("recipients"))
+    def recipients(self, batch: Batch) -> str:
+        return grouped(batch.total)
+
+    @admin.display(description=_("sent"))
+    def went(self, batch: Batch) -> str:
+        return grouped(batch.sent + batch.delivered)
+
+    @admin.display(description=_("bounced"))
+    def came_back(self, batch: Batch) -> str:
+        return grouped(batch.bounced + batch.complained)
+
+    @admin.display(description=_("failed"))
+    def did_not(self, batch: Batch) -> str:
+        return grouped(batch.failed + batch.unknown)
+
+    @admin.display(description=_("sender"))
+    def from_address(self, batch: Batch) -> str:
+        return batch.sender.email
+
+
+# -------------------------------------------------------------------------------------------------------------------- events
+
+
+class EventList(Newest):
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Event]:
+        found: QuerySet[Event] = super().get_queryset(request, exclude_parameters)
+        return found if self.query or not self.get_filters_params() else self.within_window(found, Event.objects.all())
+
+
+@admin.register(Event)
+class EventAdmin(BigTableAdmin[Event]):
+    list_display = ("kind", "recipient", "detail", "at")
+    list_display_links = None
+    list_filter = ("type",)
+    list_select_related = ("message",)
+    search_fields = ("message__address",)
+    search_help_text = _("The beginning of an address.")
+    fields = ("type", "message", "at", "recorded_at", "detail")
+
+    class Media:
+        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return EventList
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        """By the index on Event.message, for the newest messages to that address."""
+        if not search_term:
+            return queryset, False
+        messages = addressed(search_term).order_by("-pk").values_list("pk", flat=True)
+        return queryset.filter(message__in=list(messages[:MOST_FOUND])), False
+
+    @admin.display(description=_("type"))
+    def kind(self, event: Event) -> SafeString:
+        return badge(event.type, event.get_type_display())
+
+    @admin.display(description=_("recipient"))
+    def recipient(self, event: Event) -> SafeString:
+        url = reverse("admin:delivery_message_change", args=[event.message_id])
+        return format_html('<a href="{}">{}</a>', url, event.message.address)
+
+
+# -------------------------------------------------------------------------------------------------------------- suppressions
+
+
+@admin.register(Suppression)
+class SuppressionAdmin(BigTableAdmin[Suppression]):
+    """Entered and removed; what stands is not changed, since it says what happened."""
+
+    list_display = ("address", "kept", "reason", "detail", "created_at")
+    list_filter = ("reason", "scope")
+    search_fields = ("address",)
+    search_help_text = _("The beginning of an address.")
+    fields = ("address", "scope", "reason", "detail", "because", "created_at")
+    readonly_fields = ("because",)
+
+    class Media:
+        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(pages.export_suppressions)
+        return [path("export/", view, {"of": self}, name="delivery_suppression_export"), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Suppression]:
+        return super().get_queryset(request).select_related("event__message")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("delivery.add_suppression")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Suppression | None = None) -> bool:
+        return request.user.has_perm("delivery.delete_suppression")
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return pages.suppress(request)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        return (queryset.filter(address__startswith=key(search_term)) if search_term else queryset), False
+
+    @admin.display(description=_("keeps back"))
+    def kept(self, suppression: Suppression) -> SafeString:
+        return badge(suppression.scope, suppression.get_scope_display())
+
+    @admin.display(description=_("because of"))
+    def because(self, suppression: Suppression) -> SafeString | str:
+        if suppression.event is None:
+            return "—"
+        url = reverse("admin:delivery_message_change", args=[suppression.event.message_id])
+        return format_html('<a href="{}">{}</a>', url, suppression.event.message)
+
+
+# ------------------------------------------------------------------------------------------------------------------- workers
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin[Worker]):
+    """One page, since what matters is whether all queues are served."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return pages.show_workers(request)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        return pages.show_workers(request)

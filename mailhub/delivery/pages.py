@@ -1,0 +1,350 @@
+"""Pages for staff that are no change forms: deeds on messages and batches, what a mail says, addresses to suppress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any, Literal
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from mailhub.delivery import batches, preview, progress, queue, reading, suppressions, timeline, workers
+from mailhub.delivery.forms import SuppressForm
+from mailhub.delivery.models import WAITING, Batch, Lease, Message, Suppression, Worker
+from mailhub.delivery.progress import Progress, Sample
+from mailhub.lib import addresses, clock
+from mailhub.lib.sheets import sheet
+from mailhub.lib.states import WrongState
+from mailhub.relays.base import Refused
+
+View = Callable[..., HttpResponse]
+
+# Sent again in one go.
+MOST_AGAIN = 10_000
+# Runs nothing, follows no link and loads nothing: who reads a recipient's mail must not be taken for the recipient.
+READING = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+def demand(request: HttpRequest, *permissions: str) -> None:
+    if not request.user.has_perms([f"delivery.{permission}" for permission in permissions]):
+        raise PermissionDenied
+
+
+def of_message(*permissions: str) -> Callable[[View], View]:
+    """A view of the message that the URL names, for whoever has the permissions."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(request: HttpRequest, pk: int) -> HttpResponse:
+            demand(request, *permissions)
+            return view(request, get_object_or_404(Message.objects.select_related("content", "sender", "batch"), pk=pk))
+
+        return wrapped
+
+    return decorate
+
+
+def of_batch(permission: str) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(request: HttpRequest, pk: int, **kwargs: Any) -> HttpResponse:
+            demand(request, permission)
+            return view(request, get_object_or_404(Batch.objects.select_related("content", "sender", "route"), pk=pk), **kwargs)
+
+        return wrapped
+
+    return decorate
+
+
+def page(request: HttpRequest, template: str, title: str, model: type[Model], **context: Any) -> TemplateResponse:
+    return TemplateResponse(
+        request, f"admin/delivery/{template}", {**admin.site.each_context(request), "title": title, "opts": model._meta, **context}
+    )
+
+
+def to(row: Model) -> HttpResponse:
+    """To the row's own page."""
+    return redirect(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", row.pk)
+
+
+def done(request: HttpRequest, row: Model, words: str) -> HttpResponse:
+    admin.site.get_model_admin(type(row)).log_change(request, row, words)
+    messages.success(request, words)
+    return to(row)
+
+
+# ------------------------------------------------------------------------------------------------------------------ messages
+
+
+def about(request: HttpRequest, message: Message) -> dict[str, Any]:
+    """What a message's own page shows."""
+    may_read = request.user.has_perm("delivery.view_body")
+    is_forgotten = reading.forgotten(message.content)
+    return {
+        "message": message,
+        "steps": timeline.of(message),
+        "origin": linked(request, timeline.origin(message)),
+        "route": (message.batch and message.batch.route) or message.sender.route(message.stream),
+        "suppression": Suppression.objects.filter(address=addresses.key(message.address)).first(),
+        "may_change": request.user.has_perm("delivery.change_message"),
+        "waits": message.status in WAITING,
+        "resendable": queue.resendable(Message.objects.filter(pk=message.pk)).exists(),
+        "may_read": may_read,
+        "is_forgotten": is_forgotten,
+        "reading": reading.Reading(message) if may_read and not is_forgotten else None,
+    }
+
+
+def linked(request: HttpRequest, row: Model | None) -> dict[str, str] | None:
+    """A row of any package, by the words that it has for itself, with a link for who may look at it."""
+    if row is None:
+        return None
+    meta = row._meta
+    registered = admin.site._registry.get(type(row))
+    may = registered is not None and registered.has_view_permission(request, row)
+    url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[quote(row.pk)]) if may else ""
+    return {"kind": str(meta.verbose_name), "words": str(row), "url": url}
+
+
+@require_safe
+@of_message("view_message", "view_body")
+def show(request: HttpRequest, message: Message) -> HttpResponse:
+    """The mail's HTML, for a frame."""
+    found = reading.Reading(message)
+    return preview.framed(found.mail.html if found.mail else found.problem, READING)
+
+
+@require_safe
+@of_message("view_message", "view_body")
+def source(request: HttpRequest, message: Message) -> HttpResponse:
+    """The whole mail as a file."""
+    if reading.forgotten(message.content):
+        raise Http404
+    try:
+        data = reading.source(message)
+    except Refused as refusal:
+        raise Http404(refusal.reply.text) from refusal
+    response = HttpResponse(data, content_type="message/rfc822")
+    response["Content-Disposition"] = f'attachment; filename="{message.public_id}.eml"'
+    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    return response
+
+
+@of_message("change_message")
+def resend(request: HttpRequest, message: Message) -> HttpResponse:
+    if request.method == "POST":
+        if queue.resend(Message.objects.filter(pk=message.pk)):
+            return done(request, message, _("It is queued once more."))
+        return _too_late(request, message)
+    if not queue.resendable(Message.objects.filter(pk=message.pk)).exists():
+        return _too_late(request, message)
+    title = _("Send to %(address)s again?") % {"address": message.address}
+    return page(request, "resend.html", title, Message, message=message)
+
+
+@of_message("change_message")
+def withdraw(request: HttpRequest, message: Message) -> HttpResponse:
+    if request.method == "POST":
+        if queue.cancel(Message.objects.filter(pk=message.pk)):
+            return done(request, message, _("Withdrawn: it is not sent."))
+        return _too_late(request, message)
+    if message.status not in WAITING:
+        return _too_late(request, message)
+    title = _("Withdraw the mail to %(address)s?") % {"address": message.address}
+    return page(request, "withdraw.html", title, Message, message=message)
+
+
+def _too_late(request: HttpRequest, message: Message) -> HttpResponse:
+    message = Message.objects.get(pk=message.pk)
+    words = _("Nothing was done: the mail to %(address)s is %(state)s by now.")
+    messages.warning(request, words % {"address": message.address, "state": message.get_status_display()})
+    return to(message)
+
+
+def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse | None:
+    """An action: asks first, and says how many. None when it is done."""
+    fit = queue.resendable(Message.objects.filter(pk__in=chosen.order_by().values("pk")))
+    if "confirmed" in request.POST:
+        found = list(fit.order_by("pk")[:MOST_AGAIN].values_list("pk", flat=True))
+        count = 0
+        for start in range(0, len(found), 1_000):
+            group = Message.objects.filter(pk__in=found[start : start + 1_000])
+            count += queue.resend(group)
+            LogEntry.objects.log_actions(_user_pk(request), group, 2, _("It is queued once more."))
+        words = ngettext("%(count)s mail is queued once more.", "%(count)s mails are queued once more.", count)
+        messages.success(request, words % {"count": count})
+        return None
+    by_state = dict(fit.order_by().values_list("status").annotate(n=Count("pk")))
+    return page(
+        request,
+        "resend_many.html",
+        _("Send again?"),
+        Message,
+        by_state=[(state, Message.Status(state).label, count) for state, count in sorted(by_state.items())],
+        count=sum(by_state.values()),
+        most=MOST_AGAIN,
+        unknown=by_state.get(Message.Status.UNKNOWN, 0),
+        selected=request.POST.getlist("_selected_action"),
+        across=request.POST.get("select_across", "0"),
+    )
+
+
+def _user_pk(request: HttpRequest) -> Any:
+    return request.user.pk
+
+
+# ------------------------------------------------------------------------------------------------------------------- batches
+
+
+def overview(request: HttpRequest, batch: Batch) -> dict[str, Any]:
+    """What a batch's own page shows."""
+    return {
+        "batch": batch,
+        "words": progress.words(batch),
+        "progress": progress.of(batch),
+        "origin": linked(request, timeline.origin_of(batch)),
+        "route": batch.route or batch.sender.route("campaign"),
+        "may_change": request.user.has_perm("delivery.change_batch"),
+    }
+
+
+def sample(request: HttpRequest) -> Sample | None:
+    """What static/delivery/progress.js brings to reckon the rate from."""
+    try:
+        return Sample(int(request.GET["through"]), datetime.fromtimestamp(float(request.GET["at"]), tz=timezone.get_current_timezone()))
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
+
+
+def told(now: Progress, html: str) -> JsonResponse:
+    """The progress as it is now, for static/delivery/progress.js."""
+    return JsonResponse(
+        {"running": now.running, "through": now.through, "at": now.now.timestamp(), "status": now.batch.status, "html": html}
+    )
+
+
+@require_safe
+@of_batch("view_batch")
+def watch(request: HttpRequest, batch: Batch) -> JsonResponse:
+    now = progress.of(batch, sample(request))
+    return told(now, render_to_string("admin/delivery/progress.html", {"progress": now}, request))
+
+
+@require_POST
+@of_batch("change_batch")
+def act(request: HttpRequest, batch: Batch, deed: Literal["pause", "resume"]) -> HttpResponse:
+    try:
+        if deed == "pause":
+            batch.pause()
+            return done(request, batch, _("Paused."))
+        batches.resume(batch)
+        return done(request, batch, _("Sending goes on."))
+    except WrongState:
+        return _batch_moved(request, batch)
+
+
+@of_batch("change_batch")
+def cancel(request: HttpRequest, batch: Batch) -> HttpResponse:
+    if batch.status not in (Batch.Status.RUNNING, Batch.Status.PAUSED):
+        return _batch_moved(request, batch)
+    if request.method == "POST":
+        try:
+            batches.cancel(batch)
+        except WrongState:
+            return _batch_moved(request, batch)
+        return done(request, batch, _("Withdrawn: nothing more of it is sent."))
+    waiting = batch.waiting + batch.deferred
+    title = _("Withdraw “%(name)s”?") % {"name": batch}
+    return page(request, "cancel.html", title, Batch, row=batch, waiting=waiting, gone=batch.total - waiting)
+
+
+def _batch_moved(request: HttpRequest, batch: Batch) -> HttpResponse:
+    batch.refresh_from_db()
+    words = _("Nothing was done: “%(name)s” is %(state)s by now.")
+    messages.warning(request, words % {"name": batch, "state": batch.get_status_display()})
+    return to(batch)
+
+
+# -------------------------------------------------------------------------------------------------------------- suppressions
+
+
+def suppress(request: HttpRequest) -> HttpResponse:
+    demand(request, "add_suppression")
+    form = SuppressForm(request.POST or None, initial={"addresses": request.GET.get("address", "")})
+    if form.is_valid():
+        data = form.cleaned_data
+        added = suppressions.add(data["addresses"], data["scope"], data["detail"])
+        LogEntry.objects.log_actions(_user_pk(request), added.new, ADDITION, data["detail"])
+        _tell(request, added)
+        return redirect("admin:delivery_suppression_changelist")
+    return page(request, "suppress.html", _("Suppress addresses"), Suppression, form=form)
+
+
+def _tell(request: HttpRequest, added: suppressions.Added) -> None:
+    new, widened, known = len(added.new), added.widened, added.known
+    if new:
+        words = ngettext("%(count)s address is suppressed now.", "%(count)s addresses are suppressed now.", new)
+        messages.success(request, words % {"count": new})
+    if widened:
+        words = ngettext(
+            "%(count)s address got no campaigns, and gets no mail at all now.",
+            "%(count)s addresses got no campaigns, and get no mail at all now.",
+            widened,
+        )
+        messages.success(request, words % {"count": widened})
+    if known:
+        words = ngettext("%(count)s address was suppressed already.", "%(count)s addresses were suppressed already.", known)
+        messages.info(request, words % {"count": known})
+
+
+@require_safe
+def export_suppressions(request: HttpRequest, of: Any) -> HttpResponseBase:
+    """The suppressions that the list shows, all its pages, as CSV."""
+    demand(request, "view_suppression")
+    rows = of.get_changelist_instance(request).queryset.select_related(None).order_by("pk").iterator(chunk_size=2_000)
+    heading = [_("address"), _("keeps back"), _("reason"), _("detail"), _("since")]
+    return sheet(
+        _("suppressions"),
+        heading,
+        ([row.address, row.get_scope_display(), row.get_reason_display(), row.detail, row.created_at.isoformat()] for row in rows),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------- workers
+
+
+@require_safe
+def show_workers(request: HttpRequest) -> HttpResponse:
+    demand(request, "view_worker")
+    now = clock.now()
+    served = workers.served(now)
+    found = [
+        {"row": row, "alive": row.beat_at > now - workers.FRESH, "beat": now - row.beat_at, "age": now - row.started_at}
+        for row in Worker.objects.all()
+    ]
+    return page(
+        request,
+        "workers.html",
+        _("Workers"),
+        Worker,
+        workers=found,
+        missing=[queue for queue in workers.QUEUES if queue not in served],
+        none=not served,
+        drains=Lease.objects.select_related("relay").annotate(held=Count("messages")).order_by("relay__name", "pk"),
+        now=now,
+    )

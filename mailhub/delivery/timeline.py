@@ -1,0 +1,128 @@
+"""The way of one message, step by step, as its page tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from django.db.models import Model
+from django.utils.translation import gettext as _
+
+from mailhub.delivery import progress
+from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Message
+from mailhub.lib import clock
+from mailhub.relays.models import Relay
+
+Status = Message.Status
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    at: datetime
+    #: the state whose colour it has
+    state: str
+    words: str
+    detail: str = ""
+    #: the relay's answer
+    reply: str = ""
+    relay: Relay | None = None
+    #: how long the relay was spoken to, for an attempt
+    lasted: timedelta | None = None
+    #: since the step before
+    after: timedelta | None = None
+    #: what is still to come, not what was
+    ahead: bool = False
+
+
+def of(message: Message) -> list[Step]:
+    """The steps in the order of their time; needs three queries."""
+    now = clock.now()
+    # The outcome of an attempt is recorded as an event of the same moment: the two are one step.
+    events = {(event.at, event.type): event for event in message.events.order_by("at", "pk")}
+    attempts = [_attempt(attempt, events) for attempt in message.attempts_made.select_related("relay")]
+    steps = [*_arrival(message), *attempts, *map(_event, events.values()), *_withdrawal(message)]
+    steps.sort(key=lambda step: step.at)
+    passed = [replace(step, after=step.at - _end(before)) for before, step in pairwise(steps)]
+    return [steps[0], *passed, *_future(message, now)]
+
+
+def _end(step: Step) -> datetime:
+    return step.at + (step.lasted or timedelta())
+
+
+def _arrival(message: Message) -> Iterator[Step]:
+    yield Step(message.created_at, "accepted", _("Accepted"))
+    yield Step(message.created_at, "accepted", _("Checked"), _("The sender may send, and the address is well formed."))
+    lifetime = _("It is tried until %(time)s.") % {"time": progress.moment(message.expires_at)}
+    yield Step(message.created_at, "accepted", _("Queued"), lifetime)
+
+
+# The events that an attempt may have led to; without one the mail went back uncounted.
+EVENTS_OF = {
+    Attempt.Outcome.SENT: (Event.Type.SENT,),
+    Attempt.Outcome.REFUSED: (Event.Type.BOUNCED, Event.Type.FAILED),
+    Attempt.Outcome.DEFERRED: (Event.Type.DEFERRED, Event.Type.FAILED),
+    Attempt.Outcome.UNKNOWN: (Event.Type.UNKNOWN, Event.Type.DEFERRED),
+    Attempt.Outcome.RELAY_DOWN: (Event.Type.DEFERRED,),
+}
+
+
+def _attempt(attempt: Attempt, events: dict[tuple[datetime, str], Event]) -> Step:
+    """Takes its event out of `events`."""
+    types = EVENTS_OF[Attempt.Outcome(attempt.outcome)]
+    event = next((found for type in types if (found := events.pop((attempt.finished_at, type), None))), None)
+    code = " ".join(str(part) for part in (attempt.code, attempt.enhanced) if part)
+    return Step(
+        attempt.started_at,
+        event.type if event else "waiting",
+        _("Try %(number)s: %(outcome)s") % {"number": attempt.number, "outcome": attempt.get_outcome_display()},
+        _("The address is bad: nothing is sent there any more.") if event and event.type == Event.Type.BOUNCED else "",
+        reply=f"{code} {attempt.reply}".strip(),
+        relay=attempt.relay,
+        lasted=attempt.finished_at - attempt.started_at,
+    )
+
+
+def _event(event: Event) -> Step:
+    return Step(event.at, event.type, event.get_type_display(), event.detail)
+
+
+def _withdrawal(message: Message) -> Iterator[Step]:
+    if message.status == Status.CANCELED and message.settled_at:
+        yield Step(message.settled_at, "canceled", _("Withdrawn"), _("Staff withdrew it before it left."))
+
+
+def _future(message: Message, now: datetime) -> Iterator[Step]:
+    """What comes next, and what keeps it from coming."""
+    if message.lease_id:
+        yield Step(now, "waiting", message.get_status_display(), relay=message.relay, ahead=True)
+    if message.status not in WAITING:
+        return
+    batch = message.batch
+    route = batch.route if batch else None
+    if batch and batch.status == Batch.Status.PAUSED:
+        held = _("Its batch is paused.")
+    else:
+        held = progress.obstacle(message.sender, message.stream, route, now)
+    due = message.next_attempt_at
+    words = _("Next try") if message.attempts else _("Waits for its turn")
+    yield Step(max(due, now), "waiting", words, held, after=due - now if due > now else None, ahead=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- the door
+
+
+def origin(message: Message) -> Model | None:
+    """The upper package's row that the message is part of."""
+    return (origin_of(message.batch) if message.batch else None) or origin_of(message.content)
+
+
+def origin_of(thing: Batch | Content) -> Model | None:
+    """Whatever hangs on a batch or a content, one to one: so this package need not know who there is."""
+    for relation in thing._meta.related_objects:
+        if relation.one_to_one and (found := getattr(thing, relation.get_accessor_name() or "", None)):
+            owner: Model = found
+            return owner
+    return None

@@ -269,6 +269,25 @@ class RouteMember(models.Model):
         return f"{self.route}: {self.relay}"
 
 
+class MTASTSPolicy(models.Model):
+    """What a domain asks of those who mail it directly (RFC 8461); mta_sts.py writes and reads it."""
+
+    domain = models.CharField(_("domain"), max_length=255, unique=True)
+    # The id that the domain's TXT record gave: another one means another policy.
+    identifier = models.CharField(_("identifier"), max_length=32)
+    text = models.TextField(_("policy"))
+    fetched_at = models.DateTimeField(_("fetched"))
+    expires_at = models.DateTimeField(_("expires"))
+
+    class Meta:
+        verbose_name = _("MTA-STS policy")
+        verbose_name_plural = _("MTA-STS policies")
+        ordering = ["domain"]
+
+    def __str__(self) -> str:
+        return self.domain
+
+
 class InboxMail(models.Model):
     """A mail that an inbox relay kept to be looked at."""
 

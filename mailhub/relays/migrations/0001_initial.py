@@ -100,6 +100,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='MTASTSPolicy',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('domain', models.CharField(max_length=255, unique=True, verbose_name='domain')),
+                ('identifier', models.CharField(max_length=32, verbose_name='identifier')),
+                ('text', models.TextField(verbose_name='policy')),
+                ('fetched_at', models.DateTimeField(verbose_name='fetched')),
+                ('expires_at', models.DateTimeField(verbose_name='expires')),
+            ],
+            options={
+                'verbose_name': 'MTA-STS policy',
+                'verbose_name_plural': 'MTA-STS policies',
+                'ordering': ['domain'],
+            },
+        ),
+        migrations.CreateModel(
             name='InboxMail',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

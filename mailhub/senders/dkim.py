@@ -45,16 +45,13 @@ CHUNK = 72
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A private key and what its signatures say of it. `private` is kept out of every repr."""
+    """A private key and what its signatures say of it."""
 
     domain: str
     selector: str
     #: a DKIMKey.Algorithm
     algorithm: str
     private: PrivateKey
-
-    def __repr__(self) -> str:
-        return f"<{self.algorithm} key {self.selector}._domainkey.{self.domain}>"
 
     def sign(self, data: bytes) -> bytes:
         if isinstance(self.private, ed25519.Ed25519PrivateKey):

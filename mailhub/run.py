@@ -1,4 +1,4 @@
-"""`manage.py run`: all of MailHub in one terminal, for trying it out."""
+"""Processes that begin together and end together: all of MailHub in one terminal, for trying it out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import socket
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import IO
 
 from django.conf import settings
 
+from mailhub.demo import receiver
 from mailhub.lib.processes import Group
 
 LOOK_EVERY = 0.2
@@ -20,16 +25,30 @@ class EndedByItself(Exception):
     """A part that should run until it is told to stop has not."""
 
 
-def parts(port: int) -> dict[str, list[str]]:
-    manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+def manage(command: str, *arguments: object) -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), command, *map(str, arguments)]
+
+
+def web(port: int) -> list[str]:
     # Two processes of a few threads each: as in real use, and not Django's runserver, which starts itself again and again.
-    web = ["mailhub.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4", "--graceful-timeout", "5"]
-    quiet = ["--chdir", str(settings.BASE_DIR), "--no-control-socket", "--log-level", "warning"]
-    return {
-        "web": [sys.executable, "-m", "gunicorn", *web, *quiet],
-        "worker": [*manage, "worker", "--skip-checks"],
-        "receiver": [*manage, "receiver", "--skip-checks"],
-    }
+    served = ["mailhub.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4", "--graceful-timeout", "5"]
+    return [sys.executable, "-m", "gunicorn", *served, "--chdir", str(settings.BASE_DIR), "--no-control-socket", "--log-level", "warning"]
+
+
+def working(*arguments: object) -> list[str]:
+    return manage("worker", "--skip-checks", *arguments)
+
+
+def receiving(port: int, books: Path) -> list[str]:
+    return manage("receiver", "--port", port, "--database", books)
+
+
+def environment() -> dict[str, str]:
+    """For workers: they may hand over to the receiver on this machine, besides where they may already."""
+    here = ip_address(receiver.HOST)
+    allowed = settings.MAILHUB_ALLOW_PRIVATE_ADDRESSES
+    networks = [*map(str, allowed)] if any(here in network for network in allowed) else [*map(str, allowed), f"{here}/32"]
+    return {**os.environ, "MAILHUB_ALLOW_PRIVATE_ADDRESSES": ",".join(networks)}
 
 
 def is_free(port: int) -> bool:
@@ -43,32 +62,19 @@ def is_free(port: int) -> bool:
     return True
 
 
-class Everything:
-    """Processes that begin together and end together."""
+class Together:
+    """Commands that run side by side until they are told to stop, which the last of them is when the others have ended."""
 
-    def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
-        # Links in mails lead here, unless the environment says where else.
-        environment = {"MAILHUB_PUBLIC_URL": self.address, **os.environ}
-        #: signals that have come and been passed on
-        self.asked = self.told = 0
+    def __init__(self, commands: Mapping[str, list[str]], environment: Mapping[str, str], output: IO[bytes] | None = None) -> None:
+        """Call it in the main thread. What they say goes to `output`, or else to the terminal."""
+        #: signals that have come, and are passed on
+        self.asked = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.ask)
-        self.groups = {name: Group(command, env=environment) for name, command in parts(port).items()}
+        self.groups = {name: Group(command, env=environment, output=output) for name, command in commands.items()}
 
     def ask(self, *args: object) -> None:
         self.asked += 1
-
-    def ready(self) -> bool:
-        """Wait until pages are served; False when it was asked to stop meanwhile."""
-        while not self.asked:
-            self.look()
-            try:
-                with urllib.request.urlopen(f"{self.address}/healthz", timeout=5):  # noqa: S310
-                    return True
-            except OSError:
-                time.sleep(LOOK_EVERY)
-        return False
 
     def look(self) -> None:
         """Raises EndedByItself."""
@@ -84,12 +90,37 @@ class Everything:
 
     def stop(self) -> None:
         """Let everyone finish; each further signal is passed on and makes them hurry."""
-        self.told = -1
-        while not all(group.ended for group in self.groups.values()):
-            if self.told < self.asked:
-                self.told = self.asked
-                for group in self.groups.values():
-                    group.stop()
-            time.sleep(LOOK_EVERY)
-        for group in self.groups.values():
+        everyone = list(self.groups.values())
+        # What workers have in flight still finds the receiver, which comes last.
+        for groups in (everyone[:-1], everyone):
+            told = -1
+            while not all(group.ended for group in groups):
+                if told < self.asked:
+                    told = self.asked
+                    for group in groups:
+                        group.stop()
+                time.sleep(LOOK_EVERY)
+        for group in everyone:
             group.reap()
+
+
+class Everything(Together):
+    """Pages, workers and a receiving mail server."""
+
+    def __init__(self, port: int, receiver_port: int, books: Path) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        # Links in mails lead here, unless the environment says where else.
+        surroundings = {"MAILHUB_PUBLIC_URL": self.address, **environment()}
+        parts = {"web": web(port), "worker": working(), "receiver": receiving(receiver_port, books)}
+        super().__init__(parts, surroundings)
+
+    def ready(self) -> bool:
+        """Wait until pages are served; False when it was asked to stop meanwhile. Raises EndedByItself."""
+        while not self.asked:
+            self.look()
+            try:
+                with urllib.request.urlopen(f"{self.address}/healthz", timeout=5):  # noqa: S310
+                    return True
+            except OSError:
+                time.sleep(LOOK_EVERY)
+        return False

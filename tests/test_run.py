@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import smtplib
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from django.conf import settings
+
+from mailhub.demo import sample
+from mailhub.run import Together
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -61,22 +68,35 @@ def alive(pids: set[int]) -> set[int]:
     return pids & parents().keys()
 
 
+def manage(*arguments: object) -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *map(str, arguments)]
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DEBUG": "true",
+        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+        "SECRET_KEY": settings.SECRET_KEY,
+        "MAILHUB_ENCRYPTION_KEYS": ",".join(settings.MAILHUB_ENCRYPTION_KEYS),
+    }
+
+
 class Running:
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port, self.receiver_port = free_ports()
         self.log = folder / "log"
-        environment = {
-            **os.environ,
-            "DEBUG": "true",
-            "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
-            "SECRET_KEY": settings.SECRET_KEY,
-            "MAILHUB_ENCRYPTION_KEYS": ",".join(settings.MAILHUB_ENCRYPTION_KEYS),
-        }
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run", "--port", str(self.port)]
+        ports = ["--port", self.port, "--receiver-port", self.receiver_port]
+        command = manage("run", *ports, "--receiver-database", folder / "receiver.sqlite3")
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+            self.process = subprocess.Popen(command, env=surroundings(folder), stdout=log, stderr=log, start_new_session=True)  # noqa: S603
 
     def said(self, words: str) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -87,6 +107,13 @@ class Running:
         until(lambda: self.said("/admin/") and self.get("/readyz"))
         return descendants(self.process.pid)
 
+    def receives(self) -> bool:
+        try:
+            with smtplib.SMTP("127.0.0.1", self.receiver_port, timeout=10) as client:
+                return client.sendmail("news@shop.example.com", "somebody1@example.com", "Subject: Tea\n\nHello\n") == {}
+        except ConnectionRefusedError:
+            return False
+
     def get(self, path: str) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as page:
@@ -95,23 +122,32 @@ class Running:
             return False
 
 
+@contextmanager
+def started(folder: Path) -> Iterator[Running]:
+    """`manage.py run` on a database in this folder, and nothing of it left afterwards."""
+    running = Running(folder)
+    try:
+        yield running
+    finally:
+        for pid in [running.process.pid, *descendants(running.process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        running.process.wait()
+        sys.stderr.write(running.log.read_text())
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path)
-    yield running
-    for pid in [running.process.pid, *descendants(running.process.pid)]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    running.process.wait()
-    sys.stderr.write(running.log.read_text())
+    with started(tmp_path) as running:
+        yield running
 
 
-def test_one_command_brings_up_pages_and_workers_and_ctrl_c_ends_them_all(running: Running) -> None:
+def test_one_command_brings_up_pages_workers_and_a_mail_server_and_ctrl_c_ends_them_all(running: Running) -> None:
     everyone = running.works()
     assert running.said(f"http://127.0.0.1:{running.port}/admin/")
+    assert running.said("Nobody can log in yet.") and running.said("make demo")
     assert running.get("/admin/login/")
+    until(running.receives)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(LONG) == 0
     assert not alive(everyone)
@@ -133,14 +169,45 @@ def test_it_ends_when_a_part_does(running: Running) -> None:
     until(lambda: not alive(everyone))
 
 
-def test_a_port_that_is_taken_is_told_with_the_remedy(tmp_path: Path) -> None:
+def test_with_the_demo_it_tells_the_login_and_has_the_demos_relays_lead_to_its_own_receiver(tmp_path: Path) -> None:
+    setting_up = "from mailhub.demo import sample; sample.load(3, 1)"
+    for command in (manage("migrate", "-v0"), manage("shell", "-v0", "-c", setting_up)):
+        subprocess.run(command, env=surroundings(tmp_path), check=True)  # noqa: S603
+    with started(tmp_path) as running:
+        until(lambda: running.said("Ctrl-C ends it."))
+        assert running.said(f"Log in as demo with the password {sample.password()}")
+        with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
+            options = database.execute("SELECT options FROM relays_relay WHERE kind = 'smtp'").fetchall()
+        assert [json.loads(row[0])["port"] for row in options] == [running.receiver_port] * 2
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(LONG) == 0
+
+
+@pytest.mark.parametrize("option", ["--port", "--receiver-port"])
+def test_a_port_that_is_taken_is_told_with_the_remedy(tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run", "--port", str(port)]
-        environment = {**os.environ, "DEBUG": "true", "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}"}
-        result = subprocess.run(command, env=environment, capture_output=True, text=True)  # noqa: S603
+        free = dict(zip(["--port", "--receiver-port"], free_ports(), strict=True))
+        arguments = [word for pair in (free | {option: port}).items() for word in pair]
+        result = subprocess.run(manage("run", *arguments), env=surroundings(tmp_path), capture_output=True, text=True)  # noqa: S603
     assert result.returncode == 1
     assert f"Port {port} of 127.0.0.1 is taken." in result.stderr
-    assert f"--port {port + 1}" in result.stderr
+    assert f"{option} {port + 1}" in result.stderr
+
+
+def test_the_receiver_ends_when_the_workers_have(tmp_path: Path) -> None:
+    """What they have in flight would be of unknown outcome otherwise."""
+    ended = tmp_path / "ended"
+    slow = f"trap 'sleep 1; echo worker >> {ended}; exit' TERM; while true; do sleep 0.1; done"
+    quick = f"trap 'echo receiver >> {ended}; exit' TERM; while true; do sleep 0.1; done"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        together = Together({"worker": ["/bin/sh", "-c", slow], "receiver": ["/bin/sh", "-c", quick]}, os.environ)
+        time.sleep(0.5)  # until they have set their traps
+        together.stop()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert ended.read_text().split() == ["worker", "receiver"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import IO
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -38,11 +39,25 @@ class Group:
 
     Start it from the main thread: the kernel takes the end of the starting thread for the end of the parent."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, keep_open: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        keep_open: Sequence[int] = (),
+        output: IO[bytes] | None = None,
+    ) -> None:
+        """What it says goes to `output`, or else to where ours goes."""
         # By way of _launch() below: work between fork and exec (preexec_fn) may deadlock where there are threads.
         launcher = [sys.executable, "-P", __file__, str(os.getpid())]
         self.process = subprocess.Popen(  # noqa: S603  our own commands
-            [*launcher, *command], env=env, pass_fds=keep_open, stdin=subprocess.DEVNULL, process_group=0
+            [*launcher, *command],
+            env=env,
+            pass_fds=keep_open,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,
         )
         self.pid = self.process.pid
 

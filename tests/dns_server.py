@@ -54,7 +54,7 @@ class DNSServer:
             self.signed.add(owner)
 
     def remove(self, name: str, kind: str) -> None:
-        del self.records[dns.name.from_text(name), kind]
+        self.records.pop((dns.name.from_text(name), kind), None)
 
     def fail(self, name: str, rcode: str = "SERVFAIL") -> None:
         self.rcodes[dns.name.from_text(name)] = dns.rcode.from_text(rcode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.contrib import admin
@@ -9,20 +10,140 @@ from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.utils.functional import cached_property
+from django.template.response import TemplateResponse
+from django.utils.functional import Promise, cached_property
 from django.utils.html import format_html
+from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 M = TypeVar("M", bound=Model)
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What people come to do, and the models with which they do it: label -> icon (static/mailhub/icons.svg)."""
+
+    key: str
+    name: Promise
+    icons: dict[str, str]
+
+
+# The side bar. What is not registered, or not permitted, is left out.
+GROUPS = (
+    Group("send", _("Send"), {"campaigns.Campaign": "campaign", "campaigns.Template": "template"}),
+    Group(
+        "people",
+        _("People"),
+        {
+            "campaigns.Contact": "contact",
+            "campaigns.MailingList": "list",
+            "delivery.Suppression": "suppression",
+            "campaigns.Import": "import",
+            "campaigns.Consent": "consent",
+        },
+    ),
+    Group(
+        "deliver",
+        _("Deliver"),
+        {
+            "relays.Relay": "relay",
+            "relays.Route": "route",
+            "relays.IPPool": "pool",
+            "relays.DedicatedIP": "ip",
+            "senders.Sender": "sender",
+            "senders.Domain": "domain",
+        },
+    ),
+    Group(
+        "look",
+        _("Look"),
+        {"delivery.Message": "message", "delivery.Batch": "batch", "delivery.Event": "event", "relays.InboxMail": "inbox"},
+    ),
+    Group(
+        "connect",
+        _("Connect"),
+        {"transactional.Project": "project", "transactional.Template": "words", "transactional.Submission": "submission"},
+    ),
+    Group("operate", _("Operate"), {"delivery.Worker": "worker", "auth.User": "user", "auth.Group": "group"}),
+)
+# Models that are reached from another's page: in the side bar they are part of it.
+PART_OF = {
+    "campaigns.LeftOut": "campaigns.Campaign",
+    "campaigns.Subscription": "campaigns.Contact",
+    "delivery.Attempt": "delivery.Message",
+    "delivery.Content": "delivery.Message",
+    "delivery.Lease": "delivery.Worker",
+    "relays.Quota": "relays.Relay",
+    "relays.QuotaUse": "relays.Relay",
+    "senders.DKIMKey": "senders.Domain",
+    "transactional.Credential": "transactional.Project",
+}
+
+
 class MailHubAdminSite(admin.AdminSite):
-    pass
+    site_header = site_title = "MailHub"
+    index_title = _("Overview")
+    # There is no other site to view.
+    site_url = None
+    # By name, since they know the models: request -> what the first page shows; request -> model label -> what waits there.
+    overview = "mailhub.dashboard.overview"
+    counts = "mailhub.dashboard.counts"
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """The groups of the side bar, in the shape in which Django lists apps."""
+        if app_label:
+            return super().get_app_list(request, app_label)
+        permitted = {model["model"]._meta.label: model for app in self._build_app_dict(request).values() for model in app["models"]}
+        here = next((label for label, model in permitted.items() if model["admin_url"] and request.path.startswith(model["admin_url"])), "")
+        here = PART_OF.get(here, here)
+        listed = [label for group in GROUPS for label in group.icons]
+        strangers = [label for label in permitted if label not in listed and label not in PART_OF]
+        groups = [*GROUPS, Group("other", _("Other"), dict.fromkeys(strangers, "other"))]
+        return [
+            {
+                "name": group.name,
+                "app_label": group.key,
+                "app_url": "",
+                "has_module_perms": True,
+                "models": [
+                    {**permitted[label], "label": label, "icon": icon, "current": label == here}
+                    for label, icon in group.icons.items()
+                    if label in permitted
+                ],
+            }
+            for group in groups
+            if any(label in permitted for label in group.icons)
+        ]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context = super().each_context(request)
+        if context["has_permission"]:
+            counts = import_string(self.counts)(request)
+            for group in context["available_apps"]:
+                for model in group["models"]:
+                    model["count"] = counts.get(model["label"])
+        return context
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        return super().index(request, {**import_string(self.overview)(request), **(extra_context or {})})
 
 
 def badge(state: str, words: object) -> SafeString:
     """A coloured label: `state` chooses the colour (static/mailhub/admin.css), `words` are what it says."""
     return format_html('<span class="badge {}">{}</span>', state, words)
+
+
+def meter(percent: float, words: object | None = None, state: str = "done") -> SafeString:
+    """A small bar that is so full, and `words` beside it (the percentage when there are none); `state` chooses the colour."""
+    percent = round(min(max(percent, 0), 100))
+    return format_html(
+        '<span class="measure"><svg class="meter" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="100" height="4"/><rect class="{}" width="{}" height="4"/></svg> {}</span>',
+        state,
+        percent,
+        f"{percent} %" if words is None else words,
+    )
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[M]):
@@ -45,6 +166,16 @@ class EstimatingPaginator(Paginator[Any]):
     object_list: QuerySet[Any]
 
     @cached_property
+    def num_pages(self) -> int:
+        """No more than hold LIMIT rows: a database that skips millions of them reads them all. Who looks for older ones searches."""
+        return max(1, -(-min(self.count, self.LIMIT) // self.per_page))
+
+    @property
+    def cut(self) -> bool:
+        """Whether there are more rows than pages show."""
+        return self.count > self.LIMIT
+
+    @cached_property
     def count(self) -> int:
         counted = self.object_list.order_by()[: self.LIMIT].count()
         if counted < self.LIMIT or connection.vendor != "postgresql" or self.object_list.query.where:
@@ -60,6 +191,7 @@ class BigTableAdmin(ReadOnlyAdmin[M]):
 
     paginator = EstimatingPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     # The newest first, by the primary key's index alone.
     ordering = ("-pk",)

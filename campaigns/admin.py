@@ -46,7 +46,6 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
     )
 
     class Media:
-        css = {"all": ["campaigns/admin.css"]}
         js = ["delivery/progress.js"]
 
     def get_urls(self) -> list[URLPattern]:
@@ -114,9 +113,6 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
     formfield_overrides = CODE
     fieldsets = ((None, {"fields": (("name", "language"),)}), (_("What it says"), {"fields": ("subject", "html", "text")}))
 
-    class Media:
-        css = {"all": ["campaigns/admin.css"]}
-
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.show_template)
         return [path("<int:pk>/preview/", view, name="campaigns_template_preview"), *super().get_urls()]
@@ -140,9 +136,6 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
     search_fields = ("email__startswith", "name")
     show_full_result_count = False
     fields = ("email", "name", "language", "attributes")
-
-    class Media:
-        css = {"all": ["campaigns/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, name: str) -> URLPattern:
@@ -203,9 +196,6 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
     search_fields = ("name",)
     fields = ("name", "description")
 
-    class Media:
-        css = {"all": ["campaigns/admin.css"]}
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[MailingList]:
         return MailingList.objects.with_growth(timezone.now() - LATELY).order_by("name")
 
@@ -263,9 +253,6 @@ class ImportAdmin(ReadOnlyAdmin[Import]):
     list_filter = ("list",)
     list_select_related = ("list", "by")
     fields = ("name", "list", "basis", "source", "encoding", "by", "at")
-
-    class Media:
-        css = {"all": ["campaigns/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.rejected)

@@ -14,7 +14,6 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -29,7 +28,7 @@ from campaigns.subscriptions import Circumstances
 from mailhub.delivery import preview
 from mailhub.delivery import progress as batch_progress
 from mailhub.delivery.models import Content
-from mailhub.delivery.pages import sample, told
+from mailhub.delivery.pages import page, sample, told
 from mailhub.delivery.rendering import Rendered
 from mailhub.lib import addresses
 from mailhub.lib.sheets import sheet
@@ -61,12 +60,6 @@ def _demand(request: HttpRequest, permission: str) -> None:
 def _user(request: HttpRequest) -> User:
     assert isinstance(request.user, User)  # noqa: S101  admin_view() lets nobody else in
     return request.user
-
-
-def _page(request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-    return TemplateResponse(
-        request, f"admin/campaigns/{template}", {**admin.site.each_context(request), "title": title, "opts": Campaign._meta, **context}
-    )
 
 
 def _log(request: HttpRequest, campaign: Campaign, deed: str) -> None:
@@ -101,10 +94,11 @@ def send(request: HttpRequest, campaign: Campaign) -> HttpResponse:
         return _to(campaign)
     problems = launch.check(campaign)
     count = audience.count(campaign)
-    return _page(
+    return page(
         request,
-        "send.html",
+        "admin/campaigns/send.html",
         _("Send “%(name)s”?") % {"name": campaign},
+        Campaign,
         campaign=campaign,
         lists=campaign.lists.all(),
         route=campaign.route_in_force,
@@ -158,11 +152,12 @@ def cancel(request: HttpRequest, campaign: Campaign) -> HttpResponse:
             return _too_late(request, campaign)
         return _done(request, campaign, _("Withdrawn: nothing more of it is sent."))
     waiting = campaign.batch.waiting + campaign.batch.deferred
-    return _page(
+    return page(
         request,
-        "cancel.html",
+        "admin/delivery/cancel.html",
         _("Withdraw “%(name)s”?") % {"name": campaign},
-        campaign=campaign,
+        Campaign,
+        row=campaign,
         waiting=waiting,
         gone=campaign.batch.total - waiting,
     )
@@ -273,7 +268,7 @@ def take_in(request: HttpRequest) -> HttpResponse:
             form.add_error("file", str(error))
         else:
             return redirect("admin:campaigns_import_change", made.pk)
-    return _page(request, "import.html", _("Import contacts"), form=form, opts=Contact._meta)
+    return page(request, "admin/campaigns/import.html", _("Import contacts"), Contact, form=form)
 
 
 @transaction.atomic
@@ -304,9 +299,8 @@ def subscribe(request: HttpRequest, pk: int) -> HttpResponse:
         subscriptions.subscribe(contact, data["lists"], data["basis"], how)
         messages.success(request, _("%(contact)s is subscribed.") % {"contact": contact})
         return redirect("admin:campaigns_contact_change", contact.pk)
-    return _page(
-        request, "subscribe.html", _("Subscribe %(contact)s") % {"contact": contact}, form=form, contact=contact, opts=Contact._meta
-    )
+    title = _("Subscribe %(contact)s") % {"contact": contact}
+    return page(request, "admin/campaigns/subscribe.html", title, Contact, form=form, contact=contact)
 
 
 def unsubscribe(request: HttpRequest, pk: int, list_pk: int) -> HttpResponse:
@@ -320,4 +314,4 @@ def unsubscribe(request: HttpRequest, pk: int, list_pk: int) -> HttpResponse:
         messages.success(request, _("%(contact)s gets no more mails to “%(list)s”.") % {"contact": contact, "list": mailing_list})
         return redirect("admin:campaigns_contact_change", contact.pk)
     title = _("Unsubscribe %(contact)s?") % {"contact": contact}
-    return _page(request, "unsubscribe.html", title, contact=contact, list=mailing_list, opts=Contact._meta)
+    return page(request, "admin/campaigns/unsubscribe.html", title, Contact, contact=contact, list=mailing_list)

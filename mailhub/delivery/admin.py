@@ -126,7 +126,7 @@ class MessageAdmin(BigTableAdmin[Message]):
     actions = ("send_again",)
 
     class Media:
-        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+        css = {"all": ["delivery/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         def page(name: str, view: View) -> URLPattern:
@@ -200,7 +200,7 @@ class BatchAdmin(BigTableAdmin[Batch]):
     search_fields = ("name",)
 
     class Media:
-        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+        css = {"all": ["delivery/admin.css"]}
         js = ["delivery/progress.js"]
 
     def get_urls(self) -> list[URLPattern]:
@@ -275,7 +275,7 @@ class EventAdmin(BigTableAdmin[Event]):
     fields = ("type", "message", "at", "recorded_at", "detail")
 
     class Media:
-        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+        css = {"all": ["delivery/admin.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return EventList
@@ -312,7 +312,7 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
     readonly_fields = ("because",)
 
     class Media:
-        css = {"all": ["campaigns/admin.css", "delivery/admin.css"]}
+        css = {"all": ["delivery/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.export_suppressions)

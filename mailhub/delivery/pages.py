@@ -20,7 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from mailhub.delivery import batches, preview, progress, queue, reading, suppressions, timeline, workers
@@ -72,9 +72,8 @@ def of_batch(permission: str) -> Callable[[View], View]:
 
 
 def page(request: HttpRequest, template: str, title: str, model: type[Model], **context: Any) -> TemplateResponse:
-    return TemplateResponse(
-        request, f"admin/delivery/{template}", {**admin.site.each_context(request), "title": title, "opts": model._meta, **context}
-    )
+    """One of ours, about rows of `model`."""
+    return TemplateResponse(request, template, {**admin.site.each_context(request), "title": title, "opts": model._meta, **context})
 
 
 def to(row: Model) -> HttpResponse:
@@ -97,6 +96,7 @@ def about(request: HttpRequest, message: Message) -> dict[str, Any]:
     is_forgotten = reading.forgotten(message.content)
     return {
         "message": message,
+        "words": timeline.words(message),
         "steps": timeline.of(message),
         "origin": linked(request, timeline.origin(message)),
         "route": (message.batch and message.batch.route) or message.sender.route(message.stream),
@@ -154,7 +154,7 @@ def resend(request: HttpRequest, message: Message) -> HttpResponse:
     if not queue.resendable(Message.objects.filter(pk=message.pk)).exists():
         return _too_late(request, message)
     title = _("Send to %(address)s again?") % {"address": message.address}
-    return page(request, "resend.html", title, Message, message=message)
+    return page(request, "admin/delivery/resend.html", title, Message, message=message)
 
 
 @of_message("change_message")
@@ -166,7 +166,7 @@ def withdraw(request: HttpRequest, message: Message) -> HttpResponse:
     if message.status not in WAITING:
         return _too_late(request, message)
     title = _("Withdraw the mail to %(address)s?") % {"address": message.address}
-    return page(request, "withdraw.html", title, Message, message=message)
+    return page(request, "admin/delivery/withdraw.html", title, Message, message=message)
 
 
 def _too_late(request: HttpRequest, message: Message) -> HttpResponse:
@@ -192,7 +192,7 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
     by_state = dict(fit.order_by().values_list("status").annotate(n=Count("pk")))
     return page(
         request,
-        "resend_many.html",
+        "admin/delivery/resend_many.html",
         _("Send again?"),
         Message,
         by_state=[(state, Message.Status(state).label, count) for state, count in sorted(by_state.items())],
@@ -270,7 +270,7 @@ def cancel(request: HttpRequest, batch: Batch) -> HttpResponse:
         return done(request, batch, _("Withdrawn: nothing more of it is sent."))
     waiting = batch.waiting + batch.deferred
     title = _("Withdraw “%(name)s”?") % {"name": batch}
-    return page(request, "cancel.html", title, Batch, row=batch, waiting=waiting, gone=batch.total - waiting)
+    return page(request, "admin/delivery/cancel.html", title, Batch, row=batch, waiting=waiting, gone=batch.total - waiting)
 
 
 def _batch_moved(request: HttpRequest, batch: Batch) -> HttpResponse:
@@ -292,7 +292,7 @@ def suppress(request: HttpRequest) -> HttpResponse:
         LogEntry.objects.log_actions(_user_pk(request), added.new, ADDITION, data["detail"])
         _tell(request, added)
         return redirect("admin:delivery_suppression_changelist")
-    return page(request, "suppress.html", _("Suppress addresses"), Suppression, form=form)
+    return page(request, "admin/delivery/suppress.html", _("Suppress addresses"), Suppression, form=form)
 
 
 def _tell(request: HttpRequest, added: suppressions.Added) -> None:
@@ -328,22 +328,36 @@ def export_suppressions(request: HttpRequest, of: Any) -> HttpResponseBase:
 # ------------------------------------------------------------------------------------------------------------------- workers
 
 
+# What each of workers.QUEUES is for.
+SERVES = {
+    "transactional": gettext_lazy("Transactional mail"),
+    "bulk": gettext_lazy("Campaigns"),
+    "maintenance": gettext_lazy("Maintenance"),
+}
+
+
 @require_safe
 def show_workers(request: HttpRequest) -> HttpResponse:
     demand(request, "view_worker")
     now = clock.now()
     served = workers.served(now)
     found = [
-        {"row": row, "alive": row.beat_at > now - workers.FRESH, "beat": now - row.beat_at, "age": now - row.started_at}
+        {
+            "row": row,
+            "name": SERVES.get(row.queue, row.queue),
+            "alive": row.beat_at > now - workers.FRESH,
+            "beat": now - row.beat_at,
+            "age": now - row.started_at,
+        }
         for row in Worker.objects.all()
     ]
     return page(
         request,
-        "workers.html",
+        "admin/delivery/workers.html",
         _("Workers"),
         Worker,
         workers=found,
-        missing=[queue for queue in workers.QUEUES if queue not in served],
+        missing=[str(SERVES[queue]) for queue in workers.QUEUES if queue not in served],
         none=not served,
         drains=Lease.objects.select_related("relay").annotate(held=Count("messages")).order_by("relay__name", "pk"),
         now=now,

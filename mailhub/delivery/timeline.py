@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from django.db.models import Model
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mailhub.delivery import progress
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Message
@@ -109,6 +110,32 @@ def _future(message: Message, now: datetime) -> Iterator[Step]:
     due = message.next_attempt_at
     words = _("Next try") if message.attempts else _("Waits for its turn")
     yield Step(max(due, now), "waiting", words, held, after=due - now if due > now else None, ahead=True)
+
+
+def words(message: Message) -> str:
+    """The message's state as a sentence."""
+    match message.status:
+        case Status.DEFERRED:
+            return _("It was refused for now, and is tried again on %(when)s.") % {"when": progress.moment(message.next_attempt_at)}
+        case Status.FAILED:
+            return _("It was given up, by no fault of the recipient: %(reason)s") % {"reason": message.reply or "—"}
+        case Status.SUPPRESSED:
+            return _("It was not sent: %(reason)s") % {"reason": message.reply or "—"}
+        case _other:
+            return str(SENTENCES[Status(message.status)])
+
+
+SENTENCES = {
+    Status.QUEUED: gettext_lazy("It waits for its turn."),
+    Status.CLAIMED: gettext_lazy("A worker is preparing it."),
+    Status.SENDING: gettext_lazy("It is being handed to the relay at this moment."),
+    Status.SENT: gettext_lazy("The relay accepted it. Whether it reached the inbox is not known."),
+    Status.DELIVERED: gettext_lazy("The recipient's server has it."),
+    Status.BOUNCED: gettext_lazy("The recipient's address refused it."),
+    Status.COMPLAINED: gettext_lazy("The recipient called it spam."),
+    Status.UNKNOWN: gettext_lazy("It was handed over, and no reply was stored: perhaps it was accepted, perhaps not."),
+    Status.CANCELED: gettext_lazy("Staff withdrew it before it left."),
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------- the door

@@ -34,6 +34,15 @@ def lasting(span: timedelta) -> str:
 
 
 @register.filter
+def brief(span: timedelta) -> str:
+    """Like lasting(), and what took less than ten seconds to the hundredth."""
+    seconds = max(span.total_seconds(), 0)
+    if seconds >= 10:
+        return lasting(span)
+    return _("%(seconds)s s") % {"seconds": number_format(seconds, decimal_pos=2, use_l10n=True)}
+
+
+@register.filter
 def meter(batch: Batch) -> SafeString:
     """A small picture of how far a batch has come."""
     parts = ((part.name, part.x, part.width) for part in progress.bar(batch))

@@ -7,7 +7,6 @@ from email.policy import SMTP
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pytest_django import DjangoAssertNumQueries
 
 from mailhub.delivery import prepare
@@ -16,7 +15,7 @@ from mailhub.relays.base import Envelope, Fault, Refused
 from mailhub.senders import dkim
 from mailhub.senders.dkim import Signer
 from mailhub.senders.models import DKIMKey, Domain, TextRecord
-from tests.senders.verifiers import assert_broken, assert_good
+from tests.senders.verifiers import assert_broken, assert_good, record_of
 
 UNSUBSCRIBE = "https://hub.example/u/" + "x" * 200 + "/"
 CONTENTS = {
@@ -46,8 +45,7 @@ def signer(private: rsa.RSAPrivateKey) -> Signer:
 
 @pytest.fixture(scope="module")
 def records(private: rsa.RSAPrivateKey) -> Sequence[TextRecord]:
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return [DKIMKey(domain=Domain(name="example.com"), selector="s1", private_key=pem).record()]
+    return [record_of(private)]
 
 
 def content(**changes: object) -> Content:

@@ -12,7 +12,7 @@ from email.policy import SMTP
 
 import pytest
 import time_machine
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, close_old_connections, connection, connections
 from dkim.canonicalization import Relaxed
@@ -24,7 +24,7 @@ from mailhub.lib.states import WrongState
 from mailhub.senders import dkim
 from mailhub.senders.dkim import Signer
 from mailhub.senders.models import DKIMKey, Domain, TextRecord
-from tests.senders.verifiers import assert_broken, assert_good, by_dkimpy, mail_dkim
+from tests.senders.verifiers import assert_broken, assert_good, by_dkimpy, mail_dkim, record_of
 
 Algorithm, Status = DKIMKey.Algorithm, DKIMKey.Status
 HEAD = b"From: Shop <shop@example.com>\r\nTo: taro@example.net\r\nSubject: News\r\n"
@@ -32,22 +32,18 @@ RSA, ED25519 = "rsa-sha256", "ed25519-sha256"
 
 
 @pytest.fixture(scope="module")
-def rsa_key(django_db_setup: None, django_db_blocker) -> DKIMKey:
-    with django_db_blocker.unblock():
-        domain = Domain.objects.create(name="example.com")
-        key = DKIMKey.make(domain, selector="s1")
-        domain.delete()
-    return key
+def private() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
 
 
 @pytest.fixture(scope="module")
-def record(rsa_key: DKIMKey) -> TextRecord:
-    return rsa_key.record()
+def record(private: rsa.RSAPrivateKey) -> TextRecord:
+    return record_of(private)
 
 
 @pytest.fixture(scope="module")
-def signer(rsa_key: DKIMKey) -> Signer:
-    return Signer([dkim.Key("example.com", "s1", RSA, rsa_key.private())])
+def signer(private: rsa.RSAPrivateKey) -> Signer:
+    return Signer([dkim.Key("example.com", "s1", RSA, private)])
 
 
 def received(mail: bytes) -> bytes:
@@ -179,24 +175,24 @@ def test_fields_that_relays_add_where_they_are_missing_stay_free(signer: Signer,
     assert_good(added + mail, [record])
 
 
-def test_every_line_is_short(signer: Signer, rsa_key: DKIMKey) -> None:
+def test_every_line_is_short(signer: Signer, private: rsa.RSAPrivateKey, record: TextRecord) -> None:
     everything = b"".join(b"%b: x\r\n" % name for name in sorted(dkim.SIGNED))
     field = signer.fields(everything + b"\r\nHi\r\n")
     assert all(len(line) <= 78 and re.match(rb" ?[^ ]", line) for line in field.removesuffix(b"\r\n").split(b"\r\n"))
     far = ".".join(["x" * 60] * 4)
-    longest = Signer([dkim.Key(far, "s" * 63, RSA, rsa_key.private())])
+    longest = Signer([dkim.Key(far, "s" * 63, RSA, private)])
     mail = signed(longest, everything + b"\r\nHi\r\n")
     assert max(map(len, mail.split(b"\r\n"))) <= 998
-    assert_good(mail, [TextRecord(f"{'s' * 63}._domainkey.{far}", rsa_key.record().value)])
+    assert_good(mail, [TextRecord(f"{'s' * 63}._domainkey.{far}", record.value)])
 
 
-def test_nothing_is_signed_twice_by_one_key(signer: Signer, rsa_key: DKIMKey, record: TextRecord) -> None:
+def test_nothing_is_signed_twice_by_one_key(signer: Signer, private: rsa.RSAPrivateKey, record: TextRecord) -> None:
     once = signed(signer, MAILS["multipart"])
     assert signer.fields(once) == b""
     assert signer.fields(b"X-Later: 1\r\n" + once) == b""
     assert signer.fields(once.replace(b" d=example.com; s=s1;", b"\r\n\td = EXAMPLE.com ;\r\n s\t=S1;", 1)) == b""
     # Another of the domain's keys does not count, nor one of another domain.
-    other = Signer([dkim.Key("example.com", "s2", RSA, rsa_key.private())])
+    other = Signer([dkim.Key("example.com", "s2", RSA, private)])
     twice = signed(other, once)
     assert_good(twice, [record, TextRecord("s2._domainkey.example.com", record.value)])
 
@@ -204,7 +200,7 @@ def test_nothing_is_signed_twice_by_one_key(signer: Signer, rsa_key: DKIMKey, re
 def test_a_second_signature_of_ed25519_stands_below_that_of_rsa(signer: Signer, record: TextRecord) -> None:
     private = ed25519.Ed25519PrivateKey.generate()
     both = Signer([*signer.keys, dkim.Key("example.com", "e1", ED25519, private)])
-    second = TextRecord("e1._domainkey.example.com", f"v=DKIM1; k=ed25519; p={b64encode(private.public_key().public_bytes_raw()).decode()}")
+    second = record_of(private, selector="e1")
     for mail in MAILS.values():
         assert by_dkimpy(signed(both, mail), record, second) == [True, True]
     assert_good(signed(both, MAILS["multipart"]), [record, second])

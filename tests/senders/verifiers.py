@@ -11,8 +11,9 @@ from pathlib import Path
 
 import dkim as dkimpy
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mailhub.senders.models import TextRecord
+from mailhub.senders.models import DKIMKey, Domain, PrivateKey, TextRecord
 
 SCRIPT = Path(__file__).with_name("verify_dkim.pl")
 
@@ -21,6 +22,11 @@ SCRIPT = Path(__file__).with_name("verify_dkim.pl")
 def mail_dkim_is_missing() -> bool:
     tried = subprocess.run(["perl", "-MMail::DKIM::Verifier", "-e", "1"], capture_output=True)  # noqa: S607
     return tried.returncode != 0 and "CI" not in os.environ
+
+
+def record_of(private: PrivateKey, domain: str = "example.com", selector: str = "s1") -> TextRecord:
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return DKIMKey(domain=Domain(name=domain), selector=selector, private_key=pem).record()
 
 
 def mail_dkim(mail: bytes, *records: TextRecord) -> list[str]:

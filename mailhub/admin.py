@@ -177,7 +177,8 @@ class EstimatingPaginator(Paginator[Any]):
 
     @cached_property
     def count(self) -> int:
-        counted = self.object_list.order_by()[: self.LIMIT].count()
+        # In their own order: what bounds the page then bounds the count, where another way to the rows may pass millions.
+        counted = self.object_list[: self.LIMIT].count()
         if counted < self.LIMIT or connection.vendor != "postgresql" or self.object_list.query.where:
             return counted
         with connection.cursor() as cursor:

@@ -124,10 +124,20 @@ class Books:
         rows = self.database.execute("SELECT at, recipient, message_id, code FROM answer WHERE id > ? ORDER BY id", [number])
         return [Answer(*row) for row in rows]
 
-    def newest(self, count: int) -> Iterator[bytes]:
-        """The newest mails, the newest first."""
-        for (data,) in self.database.execute("SELECT data FROM mail ORDER BY number DESC LIMIT ?", [count]):
-            yield data
+    def mails(self) -> Iterator[tuple[int, bytes]]:
+        """The mails that are kept, each with its answer's number, the newest first."""
+        yield from self.database.execute("SELECT number, data FROM mail ORDER BY number DESC")
+
+
+def export(path: Path, folder: Path) -> int:
+    """Put the mails of the books at `path` into the folder, a file each that mail programs open; returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with closing(Books(path)) as books:
+        for number, data in books.mails():
+            (folder / f"{number}.eml").write_bytes(data)
+            count += 1
+    return count
 
 
 # --------------------------------------------------------------------------------------------------------------------- server
@@ -159,8 +169,8 @@ class Handler:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         data = envelope.original_content or b""
-        found = MESSAGE_ID.search(data.partition(b"\r\n\r\n")[0])
-        message_id = found[1].decode(errors="replace") if found else ""
+        line = MESSAGE_ID.search(data.partition(b"\r\n\r\n")[0])
+        message_id = line[1].decode(errors="replace") if line else ""
         # One reply for all recipients of the mail, as SMTP has it.
         refusal = next((found.reply for address in envelope.rcpt_tos if (found := habit(address)) and found.after_data), "")
         number = 0

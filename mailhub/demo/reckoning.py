@@ -39,6 +39,8 @@ class Try:
 class Reckoning:
     #: mails of this run that the server took, counted there
     received: int
+    #: mails that it took besides, of runs that were broken off
+    others: int
     #: replies of the server to recipients, by their first digit
     replies: dict[int, int]
     #: mails that MailHub calls sent and the server has not got
@@ -69,8 +71,10 @@ def reckon(mails: Sequence[Mail], tries: Sequence[Try], answers: Sequence[Answer
     problems += _uneven(tries, answers)
     problems += _strange(tries, answers)
     ours = {(mail.recipient, mail.message_id) for mail in mails}
+    received = sum(copies for mail, copies in got.items() if mail in ours)
     return Reckoning(
-        received=sum(copies for mail, copies in got.items() if mail in ours),
+        received=received,
+        others=got.total() - received,
         replies=dict(Counter(answer.code // 100 for answer in answers)),
         lost=lost,
         doubled=doubled,

@@ -15,6 +15,7 @@ from campaigns import audience, contents, launch
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription, Template
 from mailhub.delivery import prepare
 from mailhub.delivery.models import Message, Suppression
+from mailhub.delivery.rendering import Rendered
 from mailhub.demo import people, receiver, sample
 from mailhub.lib import clock
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
@@ -131,14 +132,14 @@ def test_both_lists_have_members_and_some_people_are_on_both(shop: sample.Shop) 
 
 # ---------------------------------------------------------------------------------------------------------------------- words
 
-Words = Callable[[Contact], prepare.Rendered]
+Words = Callable[[Contact], Rendered]
 
 
 @pytest.fixture
 def words(shop: sample.Shop) -> Words:
     compiled = prepare.Compiled(contents.freeze(sample.campaign(shop, "Letter")))
 
-    def words(contact: Contact) -> prepare.Rendered:
+    def words(contact: Contact) -> Rendered:
         message = Message(address=contact.email, recipient_ref=contact.pk, data=contact.data, created_at=clock.now())
         assert compiled.envelope(message).data.isascii()
         return compiled.words.render({**contact.data, "email": contact.email, "unsubscribe_url": "https://mail.example/u/link"})

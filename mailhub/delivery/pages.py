@@ -201,6 +201,7 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
         unknown=by_state.get(Message.Status.UNKNOWN, 0),
         selected=request.POST.getlist("_selected_action"),
         across=request.POST.get("select_across", "0"),
+        query=f"?{request.GET.urlencode()}" if request.GET else "",
     )
 
 

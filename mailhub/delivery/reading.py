@@ -26,12 +26,13 @@ class Reading:
 
     def __init__(self, message: Message) -> None:
         self.mail: Mail | None = None
-        self.source = self.problem = ""
+        self.subject = self.source = self.problem = ""
         try:
             data = source(message)
         except Refused as refusal:
             self.problem = refusal.reply.text
             return
         self.mail = Mail(data)
+        self.subject = next((value for name, value in self.mail.fields if name.lower() == "subject"), "")
         self.source = data[:MOST_SOURCE].decode(errors="replace")
         self.cut = len(data) > MOST_SOURCE

@@ -1,0 +1,845 @@
+from __future__ import annotations
+
+import csv
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import escape
+
+from mailhub.delivery import admin as delivery_admin
+from mailhub.delivery import queue, suppressions, timeline
+from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Suppression, Worker
+from mailhub.lib import tasks
+from mailhub.relays.models import Relay, Route, RouteMember, Stream
+from mailhub.senders.models import Sender
+
+NOW = timezone.now
+
+
+@pytest.fixture
+def relay(db: None) -> Relay:
+    return Relay.objects.create(name="Dry run", kind="memory")
+
+
+@pytest.fixture
+def route(relay: Relay) -> Route:
+    route = Route.objects.create(name="Everything", default_for=Stream.CAMPAIGN)
+    RouteMember.objects.create(route=route, relay=relay)
+    return route
+
+
+@pytest.fixture
+def sender(route: Route) -> Sender:
+    sender = Sender.objects.create(email="news@tea.example", name="緑茶堂", transactional_route=route)
+    sender.confirm()
+    return sender
+
+
+@pytest.fixture
+def content(sender: Sender) -> Content:
+    return Content.objects.create(
+        subject="Your code for {{ name }}",
+        html="<p>Dear {{ name }}, the code is 4711-{{ code }}.</p>",
+        from_name="緑茶堂",
+        from_email=sender.email,
+    )
+
+
+@pytest.fixture
+def batch(content: Content, sender: Sender) -> Batch:
+    return Batch.objects.create(name="Spring", content=content, sender=sender, filled=True)
+
+
+Make = Callable[..., Message]
+
+
+@pytest.fixture
+def make(content: Content, sender: Sender, relay: Relay) -> Make:
+    """A message in a state, with its batch's counters in step."""
+
+    def make(address: str = "hana@example.net", status: str = "queued", batch: Batch | None = None, **fields: Any) -> Message:
+        stream = Stream.CAMPAIGN if batch else Stream.TRANSACTIONAL
+        message = queue.new(stream, content=content, sender=sender, address=address, batch=batch, data={"name": "花", "code": "X"})
+        if status in ("claimed", "sending"):
+            fields["lease"] = Lease.objects.create(relay=relay, node="mx1", connections=2, started_at=NOW(), expires_at=NOW())
+        if status not in ("queued", "claimed", "sending"):
+            fields.setdefault("relay", relay)
+        message.status = status
+        for name, value in fields.items():
+            setattr(message, name, value)
+        message.save()
+        if batch:
+            counter = {"queued": "waiting", "claimed": "waiting", "sending": "waiting"}.get(status, status)
+            setattr(batch, counter, getattr(batch, counter) + 1)
+            batch.save()
+        return message
+
+    return make
+
+
+@pytest.fixture
+def staff(client: Client) -> Callable[..., User]:
+    """Somebody with these permissions of this package alone."""
+
+    def staff(*codenames: str) -> User:
+        user = User.objects.create_user("staff", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(content_type__app_label="delivery", codename__in=codenames))
+        client.force_login(user)
+        return user
+
+    return staff
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
+    asked: list[tuple[str, tuple[int, ...]]] = []
+    monkeypatch.setattr(tasks, "enqueue", lambda task, *ids, queue: asked.append((task, ids)))
+    return asked
+
+
+def url(row: Any, name: str = "change") -> str:
+    return reverse(f"admin:delivery_{row._meta.model_name}_{name}", args=[row.pk])
+
+
+def list_of(model: str, **asked: Any) -> str:
+    from urllib.parse import urlencode
+
+    return reverse(f"admin:delivery_{model}_changelist") + ("?" + urlencode(asked) if asked else "")
+
+
+def text(response: Any) -> str:
+    return response.content.decode()  # type: ignore[no-any-return]
+
+
+def addresses(response: Any) -> list[str]:
+    return [row.address for row in response.context["cl"].result_list]
+
+
+# ------------------------------------------------------------------------------------------------------------------- messages
+
+
+def test_the_list_tells_what_became_of_each_mail(admin_client: Client, make: Make, batch: Batch) -> None:
+    make("hana@example.net", "sent", batch, reply="250 2.0.0 kept in memory")
+    make("taro@example.net", "failed", reply="554 5.7.1 <b>no</b>")
+    page = text(admin_client.get(list_of("message")))
+    for shown in ("hana@example.net", "accepted by relay", "Your code for", "news@tea.example", "Dry run", "250 2.0.0 kept", "campaign"):
+        assert shown in page, shown
+    assert "554 5.7.1 &lt;b&gt;no" in page
+
+
+def test_the_list_takes_the_same_few_queries_however_long_it_is(admin_client: Client, make: Make, batch: Batch) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            assert admin_client.get(list_of("message")).status_code == 200
+        return len(captured)
+
+    make(batch=batch)
+    few = queries()
+    for number in range(20):
+        make(f"p{number}@example.net", "sent", batch)
+    assert queries() == few
+
+
+def test_a_recipient_is_found_by_address_however_it_is_spelt(admin_client: Client, make: Make) -> None:
+    make("Hana.Sato@example.net")
+    make("hana@xn--r8jz45g.example")
+    make("taro@example.net")
+    for term, found in (
+        ("hana.sato@EXAMPLE.net", ["Hana.Sato@example.net"]),
+        ("hana", ["hana@xn--r8jz45g.example", "Hana.Sato@example.net"]),
+        (" hana@例え.example", ["hana@xn--r8jz45g.example"]),
+        ("h_na", []),
+        ("example.net", []),
+    ):
+        assert addresses(admin_client.get(list_of("message", q=term))) == found, term
+
+
+def test_a_message_is_found_by_its_message_id(admin_client: Client, make: Make) -> None:
+    message = make("hana@example.net")
+    make("taro@example.net")
+    for term in (message.message_id, f"<{message.message_id}>", str(message.public_id), message.public_id.hex.upper()):
+        assert addresses(admin_client.get(list_of("message", q=term))) == ["hana@example.net"], term
+    assert addresses(admin_client.get(list_of("message", q=uuid.uuid4()))) == []
+
+
+def test_messages_are_narrowed_by_state_stream_sender_relay_and_batch(
+    admin_client: Client, make: Make, batch: Batch, sender: Sender, relay: Relay
+) -> None:
+    for status in ("queued", "claimed", "sending", "sent", "bounced"):
+        make(f"{status}@example.net", status, batch)
+    make("failed@example.net", "failed")
+    for asked, found in (
+        ({"state": "waiting"}, ["sending", "claimed", "queued"]),
+        ({"state": "failed"}, ["failed"]),
+        ({"state": "bounced", "batch": batch.pk}, ["bounced"]),
+        ({"state": "waiting", "batch": batch.pk}, ["claimed", "queued", "sending"]),
+        ({"batch": batch.pk}, ["bounced", "claimed", "queued", "sending", "sent"]),
+        ({"stream__exact": "transactional"}, ["failed"]),
+        ({"stream__exact": "transactional", "state": "sent"}, []),
+        ({"stream__exact": "campaign"}, ["bounced", "sent", "sending", "claimed", "queued"]),
+        ({"sender__id__exact": sender.pk}, ["failed", "bounced", "sent", "sending", "claimed", "queued"]),
+        ({"relay__id__exact": relay.pk}, ["failed", "bounced", "sent"]),
+        ({"state": "nonsense"}, []),
+        ({"batch": "nonsense"}, []),
+        ({"batch": batch.pk + 1}, []),
+    ):
+        shown = [address.partition("@")[0] for address in addresses(admin_client.get(list_of("message", **asked)))]
+        assert shown == found, asked
+
+
+def test_a_filter_without_an_index_looks_through_the_newest_and_says_so(
+    admin_client: Client, make: Make, batch: Batch, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("old@example.net", "sent", batch)
+    make("old-failed@example.net", "failed", batch)
+    for number in range(4):
+        make(f"new{number}@example.net", "sent", batch)
+    said = "look through the newest"
+    whole = admin_client.get(list_of("message", relay__id__exact=relay.pk))
+    assert len(addresses(whole)) == 6 and said not in text(whole)
+    monkeypatch.setattr(delivery_admin, "WINDOW", 4)
+    bounded = admin_client.get(list_of("message", relay__id__exact=relay.pk))
+    assert addresses(bounded) == [f"new{number}@example.net" for number in (3, 2, 1, 0)] and said in text(bounded)
+    for asked in ({}, {"state": "failed"}, {"batch": batch.pk}, {"q": "old"}):
+        response = admin_client.get(list_of("message", **asked))
+        assert any(address.startswith("old") for address in addresses(response)), asked
+        assert said not in text(response), asked
+
+
+def test_transactional_mail_is_found_however_much_campaign_mail_came_since(
+    admin_client: Client, make: Make, batch: Batch, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("code@example.net", "sent")
+    for number in range(9):
+        make(f"p{number}@example.net", "sent", batch)
+    monkeypatch.setattr(delivery_admin, "WINDOW", 4)
+    for asked in ({}, {"state": "sent"}, {"sender__id__exact": sender.pk}):
+        assert addresses(admin_client.get(list_of("message", stream__exact="transactional", **asked))) == ["code@example.net"]
+
+
+# ------------------------------------------------------------------------------------------------------------ one message's page
+
+
+def settled(message: Message, outcome: str, status: str, event: str, reply: str, at: Any) -> None:
+    """What queue.settle() leaves behind."""
+    message.attempts += 1
+    Attempt.objects.create(
+        message=message, number=message.attempts, relay=Relay.objects.get(), outcome=outcome, code=int(reply[:3]), enhanced="",
+        reply=reply[4:], started_at=at, finished_at=at + timedelta(milliseconds=250),
+    )  # fmt: skip
+    Event.objects.create(message=message, type=event, at=at + timedelta(milliseconds=250), detail=reply)
+    message.status, message.reply = status, reply
+    message.save()
+
+
+def test_a_message_tells_its_way_step_by_step(admin_client: Client, make: Make) -> None:
+    message = make()
+    start = message.created_at
+    settled(message, "deferred", "deferred", "deferred", "451 4.7.1 try later", start + timedelta(seconds=3))
+    settled(message, "sent", "sent", "sent", "250 2.0.0 ok", start + timedelta(seconds=63, milliseconds=250))
+    for kind, after in (("delivered", 70), ("opened", 100), ("complained", 900)):
+        Event.objects.create(message=message, type=kind, at=start + timedelta(seconds=after), detail="told by the ESP")
+    steps = timeline.of(Message.objects.get())
+    assert [(step.words, step.state, None if step.after is None else step.after.total_seconds()) for step in steps] == [
+        ("Accepted", "accepted", None),
+        ("Checked", "accepted", 0),
+        ("Queued", "accepted", 0),
+        ("Try 1: deferred", "deferred", 3),
+        ("Try 2: accepted", "sent", 60),
+        ("delivered", "delivered", 6.5),
+        ("opened", "opened", 30),
+        ("complained", "complained", 800),
+    ]
+    assert steps[3].reply == "451 4.7.1 try later" and steps[3].lasted == timedelta(milliseconds=250)
+    page = text(admin_client.get(url(message)))
+    for shown in (
+        "Dry run",
+        "250 2.0.0 ok",
+        "took 0.25 s",
+        "1 min 0 s later",
+        "told by the ESP",
+        message.message_id,
+    ):
+        assert shown in page, shown
+
+
+def test_a_bounce_is_told_once_with_what_follows(make: Make) -> None:
+    message = make()
+    settled(message, "refused", "bounced", "bounced", "550 5.1.1 no such user", message.created_at)
+    steps = timeline.of(message)
+    assert [(step.words, step.state) for step in steps[3:]] == [("Try 1: refused", "bounced")]
+    assert "nothing is sent there any more" in steps[3].detail
+
+
+def test_what_is_to_come_is_told_and_what_keeps_it(make: Make, batch: Batch, relay: Relay, sender: Sender) -> None:
+    def ahead(message: Message) -> tuple[str, str, bool]:
+        step = timeline.of(Message.objects.select_related("batch", "sender").get(pk=message.pk))[-1]
+        assert step.ahead
+        return step.words, step.detail, step.after is not None
+
+    waits, later, held = make(), make("later@example.net", "deferred", attempts=2), make("held@example.net", batch=batch)
+    Message.objects.filter(pk=later.pk).update(next_attempt_at=NOW() + timedelta(minutes=5))
+    assert ahead(waits) == ("Waits for its turn", "No worker is running that would send it.", False)
+    for name in ("transactional", "bulk"):
+        Worker.objects.create(node="mx1", queue=name, started_at=NOW(), beat_at=NOW())
+    assert ahead(waits) == ("Waits for its turn", "", False)
+    assert ahead(later) == ("Next try", "", True)
+    batch.pause()
+    assert ahead(held)[1] == "Its batch is paused."
+    relay.pause()
+    assert ahead(waits)[1] == "All relays of the route “Everything” are paused."
+    sender.disable()
+    assert ahead(waits)[1] == "The sender news@tea.example is disabled."
+    assert ahead(make("now@example.net", "sending", relay=relay))[0] == "being handed over"
+
+
+@pytest.mark.parametrize("status", Message.Status.values)
+def test_every_state_is_told_in_words(admin_client: Client, make: Make, status: str) -> None:
+    message = make(status=status, reply="because")
+    said = timeline.words(message)
+    assert said.endswith((".", "because")) and escape(said) in text(admin_client.get(url(message)))
+
+
+def test_the_door_is_told_by_whoever_made_the_mail(admin_client: Client, make: Make, content: Content) -> None:
+    from transactional.models import Submission
+
+    message = make()
+    assert timeline.origin(message) is None
+    submission = Submission.objects.create(content=content, via="api", accepted_at=NOW())
+    message = Message.objects.get()
+    assert timeline.origin(message) == submission
+    assert f'Submission: <a href="{reverse("admin:transactional_submission_change", args=[submission.pk])}"' in text(
+        admin_client.get(url(message))
+    )
+
+
+def test_a_messages_page_takes_a_bounded_number_of_queries(admin_client: Client, make: Make, batch: Batch) -> None:
+    message = make(batch=batch)
+    for number in range(30):
+        Event.objects.create(message=message, type="opened", at=NOW() + timedelta(seconds=number))
+    with CaptureQueriesContext(connection) as captured:
+        admin_client.get(url(message))
+    assert len(captured) < 40
+
+
+# ------------------------------------------------------------------------------------------------------------- what a mail says
+
+
+def test_what_a_mail_says_is_shown_to_who_may_read_it(client: Client, make: Make, staff: Callable[..., User]) -> None:
+    message = make()
+    staff("view_message", "view_body")
+    page = text(client.get(url(message)))
+    assert f'<iframe sandbox src="{url(message, "show")}"' in page and "4711-X" in page
+    framed = client.get(url(message, "show"))
+    assert "Dear 花, the code is 4711-X." in text(framed)
+    assert framed["Content-Security-Policy"].startswith("sandbox;") and "https:" not in framed["Content-Security-Policy"]
+    source = client.get(url(message, "source"))
+    assert source["Content-Type"] == "message/rfc822" and source["Content-Disposition"].startswith("attachment")
+    assert f"Message-ID: <{message.message_id}>".encode() in source.content
+
+
+def test_without_the_permission_no_page_lets_a_word_out(client: Client, make: Make, staff: Callable[..., User]) -> None:
+    message = make()
+    staff("view_message", "change_message", "view_batch", "view_event", "add_suppression")
+    page = text(client.get(url(message)))
+    assert "4711" not in page and "Hidden" in page and "<iframe" not in page
+    for name in ("show", "source"):
+        assert client.get(url(message, name)).status_code == 403
+    for path in (list_of("message"), url(message, "history"), url(message, "withdraw")):
+        assert "4711" not in text(client.get(path))
+
+
+def test_words_that_are_forgotten_are_told_to_be(admin_client: Client, make: Make, content: Content) -> None:
+    message = make(status="failed")
+    Content.objects.update(html="")
+    page = text(admin_client.get(url(message)))
+    assert "have been forgotten" in page and "Send again" not in page
+    assert admin_client.get(url(message, "source")).status_code == 404
+    admin_client.post(url(message, "resend"))
+    assert Message.objects.get().status == "failed"
+
+
+def test_a_finished_mail_is_shown_with_its_attachments(admin_client: Client, make: Make) -> None:
+    raw = (
+        "From: news@tea.example\r\nSubject: =?utf-8?q?R=C3=A9sum=C3=A9?=\r\nMIME-Version: 1.0\r\n"
+        'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nHello <you>\r\n'
+        '--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename="bill.pdf"\r\n\r\nPDF\r\n--b--\r\n'
+    )
+    Content.objects.update(html="", raw=raw.encode())
+    page = text(admin_client.get(url(make())))
+    for shown in ("Résumé", "Hello &lt;you&gt;", "bill.pdf"):
+        assert shown in page, shown
+
+
+def test_a_mail_that_cannot_be_made_says_why(admin_client: Client, make: Make) -> None:
+    Content.objects.update(html="{% if %}")
+    message = make()
+    assert "Line 1 of the template" in text(admin_client.get(url(message)))
+    assert admin_client.get(url(message, "source")).status_code == 404
+
+
+# ------------------------------------------------------------------------------------------------------------ deeds on messages
+
+
+def test_what_failed_is_sent_again_after_a_question(admin_client: Client, make: Make, batch: Batch) -> None:
+    message = make(status="unknown", batch=batch)
+    Batch.objects.update(status="done")
+    page = text(admin_client.get(url(message, "resend")))
+    assert "twice" in page
+    message.refresh_from_db()
+    assert message.status == "unknown"
+    response = admin_client.post(url(message, "resend"), follow=True)
+    assert "It is queued once more." in text(response) and "Sent again by staff." in text(response)
+    message.refresh_from_db()
+    batch.refresh_from_db()
+    assert (message.status, batch.status, batch.waiting, batch.unknown) == ("queued", "running", 1, 0)
+    assert LogEntry.objects.get().object_id == str(message.pk)
+    assert "Nothing was done" in text(admin_client.post(url(message, "resend"), follow=True))
+
+
+@pytest.mark.parametrize("status", sorted(set(Message.Status.values) - {"failed", "unknown"}))
+def test_nothing_else_is_sent_again(admin_client: Client, make: Make, status: str) -> None:
+    message = make(status=status)
+    assert url(message, "resend") not in text(admin_client.get(url(message)))
+    admin_client.post(url(message, "resend"))
+    message.refresh_from_db()
+    assert message.status == status
+
+
+def test_what_failed_of_a_withdrawn_batch_stays_so(admin_client: Client, make: Make, batch: Batch) -> None:
+    message = make(status="failed", batch=batch)
+    Batch.objects.update(status="canceled")
+    assert url(message, "resend") not in text(admin_client.get(url(message)))
+    admin_client.post(url(message, "resend"))
+    message.refresh_from_db()
+    assert message.status == "failed"
+
+
+def test_a_waiting_mail_is_withdrawn_after_a_question(admin_client: Client, make: Make, batch: Batch) -> None:
+    message = make(batch=batch)
+    assert "will never be sent" in text(admin_client.get(url(message, "withdraw")))
+    page = text(admin_client.post(url(message, "withdraw"), follow=True))
+    assert "Withdrawn: it is not sent." in page and "Staff withdrew it before it left." in page
+    message.refresh_from_db()
+    batch.refresh_from_db()
+    assert (message.status, batch.waiting, batch.canceled, batch.status) == ("canceled", 0, 1, "done")
+    assert LogEntry.objects.get().user.username == "admin"
+    assert "Nothing was done" in text(admin_client.post(url(message, "withdraw"), follow=True))
+
+
+@pytest.mark.parametrize("status", ["claimed", "sending", "sent", "failed"])
+def test_what_no_longer_waits_is_not_withdrawn(admin_client: Client, make: Make, status: str) -> None:
+    message = make(status=status)
+    assert url(message, "withdraw") not in text(admin_client.get(url(message)))
+    admin_client.post(url(message, "withdraw"))
+    message.refresh_from_db()
+    assert message.status == status
+
+
+def chosen(*messages: Message, **more: str) -> dict[str, Any]:
+    return {"action": "send_again", "_selected_action": [message.pk for message in messages], **more}
+
+
+def test_many_are_sent_again_after_being_told_how_many(admin_client: Client, make: Make, batch: Batch) -> None:
+    failed, unknown, sent = (
+        make("a@example.net", "failed", batch),
+        make("b@example.net", "unknown", batch),
+        make("c@example.net", "sent", batch),
+    )
+    page = text(admin_client.post(list_of("message"), chosen(failed, unknown, sent)))
+    assert "<strong>2 mails</strong> of those chosen can be sent again." in page
+    assert "Of 1 nobody knows" in page
+    assert not Message.objects.filter(status="queued").exists()
+    page = text(admin_client.post(list_of("message"), chosen(failed, unknown, sent, confirmed="1"), follow=True))
+    assert "2 mails are queued once more." in page
+    assert dict(Message.objects.values_list("address", "status")) == {
+        "a@example.net": "queued", "b@example.net": "queued", "c@example.net": "sent",
+    }  # fmt: skip
+    assert LogEntry.objects.count() == 2
+    none = text(admin_client.post(list_of("message"), chosen(sent)))
+    assert "None of those chosen can be sent again" in none and 'name="confirmed"' not in none
+
+
+def test_all_that_a_filter_finds_are_sent_again(admin_client: Client, make: Make, batch: Batch) -> None:
+    for number in range(60):
+        make(f"p{number}@example.net", "failed", batch)
+    other = make("other@example.net", "failed")
+    path = list_of("message", batch=batch.pk, state="failed")
+    first = chosen(Message.objects.filter(batch=batch).first(), select_across="1")
+    page = admin_client.post(path, first)
+    assert "<strong>60 mails</strong>" in text(page)
+    # The question leads back to the same filter.
+    assert f'action="{path.replace("&", "&amp;")}"' in text(page)
+    admin_client.post(path, {**first, "confirmed": "1"})
+    assert Message.objects.filter(status="queued").count() == 60
+    other.refresh_from_db()
+    assert other.status == "failed"
+
+
+def test_who_may_only_look_does_nothing(client: Client, make: Make, batch: Batch, staff: Callable[..., User]) -> None:
+    failed, waiting = make("a@example.net", "failed", batch), make("b@example.net", batch=batch)
+    staff("view_message", "view_batch", "view_suppression", "view_worker")
+    for name in ("resend", "withdraw"):
+        for message in (failed, waiting):
+            assert client.post(url(message, name)).status_code == 403
+            assert url(message, name) not in text(client.get(url(message)))
+    for name in ("pause", "resume", "cancel"):
+        assert client.post(url(batch, name)).status_code == 403
+        assert url(batch, name) not in text(client.get(url(batch)))
+    assert "send_again" not in text(client.get(list_of("message")))
+    client.post(list_of("message"), chosen(failed, confirmed="1"))
+    suppression = Suppression.objects.create(address="x@example.net")
+    assert client.get(reverse("admin:delivery_suppression_add")).status_code == 403
+    assert client.post(reverse("admin:delivery_suppression_add"), {"addresses": "y@example.net", "scope": "all"}).status_code == 403
+    assert client.post(url(suppression, "delete"), {"post": "yes"}).status_code == 403
+    assert set(Message.objects.values_list("status", flat=True)) == {"failed", "queued"}
+    assert Suppression.objects.count() == 1 and not LogEntry.objects.exists()
+
+
+def test_who_may_not_look_sees_nothing(client: Client, make: Make, batch: Batch, staff: Callable[..., User]) -> None:
+    message = make(batch=batch)
+    staff("view_event")
+    paths = [list_of("message"), url(message), url(message, "show"), url(message, "source"), list_of("batch"), url(batch)]
+    paths += [url(batch, "progress"), list_of("suppression"), reverse("admin:delivery_suppression_export"), list_of("worker")]
+    for path in paths:
+        assert client.get(path).status_code == 403, path
+
+
+def test_strangers_are_sent_to_the_log_in(client: Client, make: Make, batch: Batch) -> None:
+    message = make(batch=batch)
+    paths = [url(message, name) for name in ("change", "show", "source", "resend", "withdraw")]
+    paths += [url(batch, name) for name in ("change", "pause", "resume", "cancel", "progress")] + [list_of("worker")]
+    for path in paths:
+        for method in (client.get, client.post):
+            response = method(path)
+            assert response.status_code == 302 and "/login/" in response["Location"], path
+
+
+def test_deeds_want_the_csrf_token(make: Make, batch: Batch, admin_user: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    message = make(status="failed", batch=batch)
+    for path in (url(message, "resend"), url(batch, "pause"), url(batch, "cancel"), reverse("admin:delivery_suppression_add")):
+        assert client.post(path).status_code == 403
+    for path in (url(batch, "pause"), url(batch, "resume")):
+        assert client.get(path).status_code == 405
+
+
+# -------------------------------------------------------------------------------------------------------------------- batches
+
+
+def test_batches_tell_their_counts(admin_client: Client, batch: Batch) -> None:
+    Batch.objects.update(sent=90, delivered=5, bounced=3, failed=2)
+    page = text(admin_client.get(list_of("batch")))
+    for shown in ("Spring", "100 %", "95", '<rect class="bounced"'):
+        assert shown in page, shown
+
+
+OFFERED = {"running": {"pause", "cancel"}, "paused": {"resume", "cancel"}, "canceled": set(), "done": set()}
+
+
+@pytest.mark.parametrize("status", OFFERED)
+def test_a_batch_offers_only_what_is_possible(admin_client: Client, batch: Batch, status: str) -> None:
+    Batch.objects.update(status=status, finished_at=NOW(), waiting=1)
+    page = text(admin_client.get(url(batch)))
+    assert {deed for deed in ("pause", "resume", "cancel") if f'"{url(batch, deed)}"' in page} == OFFERED[status]
+
+
+def test_a_batch_is_paused_resumed_and_withdrawn(admin_client: Client, make: Make, batch: Batch, asked: list[Any]) -> None:
+    make(batch=batch)
+    make("b@example.net", "sent", batch)
+    for deed, status in (("pause", "paused"), ("resume", "running")):
+        admin_client.post(url(batch, deed))
+        batch.refresh_from_db()
+        assert batch.status == status
+    assert "Nothing was done" in text(admin_client.post(url(batch, "resume"), follow=True))
+    page = text(admin_client.get(url(batch, "cancel")))
+    assert "<strong>1 mail</strong> that waits will never be sent." in page and "1 has left already" in page
+    batch.refresh_from_db()
+    assert batch.status == "running"
+    admin_client.post(url(batch, "cancel"))
+    batch.refresh_from_db()
+    assert batch.status == "canceled" and ("mailhub.delivery.tasks.withdraw", (batch.pk,)) in asked
+    assert "Nothing was done" in text(admin_client.get(url(batch, "cancel"), follow=True))
+    assert LogEntry.objects.count() == 3
+
+
+def test_a_batch_leads_to_its_messages_by_state(admin_client: Client, make: Make, batch: Batch) -> None:
+    make("a@example.net", "bounced", batch)
+    make("b@example.net", "sending", batch)
+    page = text(admin_client.get(url(batch)))
+    for state, found in (("bounced", ["a@example.net"]), ("waiting", ["b@example.net"])):
+        path = list_of("message", batch=batch.pk, state=state)
+        assert path.replace("&", "&amp;") in page
+        assert addresses(admin_client.get(path)) == found
+
+
+def test_a_batchs_page_is_told_how_it_goes(admin_client: Client, make: Make, batch: Batch) -> None:
+    make(batch=batch)
+    said = admin_client.get(url(batch, "progress"), {"through": "0", "at": "1"}).json()
+    assert (said["running"], said["through"], said["status"]) == (True, 0, "running")
+    assert "0 of 1" in said["html"] and "No worker is running" in said["html"]
+
+
+# --------------------------------------------------------------------------------------------------------------------- events
+
+
+def test_events_are_read_and_found_by_recipient(admin_client: Client, make: Make) -> None:
+    for address in ("hana@example.net", "taro@example.net"):
+        Event.objects.create(message=make(address), type="opened", at=NOW(), detail="once")
+    page = text(admin_client.get(list_of("event")))
+    assert "hana@example.net" in page and "opened" in page and url(Message.objects.get(address="hana@example.net")) in page
+    found = admin_client.get(list_of("event", q="hana"))
+    assert [event.message.address for event in found.context["cl"].result_list] == ["hana@example.net"]
+    event = Event.objects.first()
+    assert admin_client.get(url(event)).status_code == 200
+    assert admin_client.post(url(event), {}).status_code == 403
+    assert admin_client.post(url(event, "delete"), {"post": "yes"}).status_code == 403
+
+
+def test_events_of_a_type_are_looked_for_among_the_newest(admin_client: Client, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = make()
+    for kind in ("opened", "clicked", "clicked", "clicked"):
+        Event.objects.create(message=message, type=kind, at=NOW())
+    monkeypatch.setattr(delivery_admin, "WINDOW", 2)
+    assert len(admin_client.get(list_of("event", type__exact="clicked")).context["cl"].result_list) == 2
+    none = admin_client.get(list_of("event", type__exact="opened"))
+    assert not none.context["cl"].result_list and "looks through the newest" in text(none)
+
+
+# --------------------------------------------------------------------------------------------------------------- suppressions
+
+
+def test_pasted_addresses_are_suppressed_as_they_are_kept(admin_client: Client) -> None:
+    Suppression.objects.create(address="known@example.net", reason="bounce", detail="550")
+    Suppression.objects.create(address="half@example.net", reason="unsubscribe", scope="campaign")
+    pasted = "Hana@Example.NET, taro@例え.example;\n\n  known@example.net half@example.net\thana@example.net"
+    page = text(
+        admin_client.post(
+            reverse("admin:delivery_suppression_add"), {"addresses": pasted, "scope": "all", "detail": "by phone"}, follow=True
+        )
+    )
+    for shown in ("2 addresses are suppressed now.", "1 address got no campaigns", "1 address was suppressed already."):
+        assert shown in page, shown
+    assert set(Suppression.objects.values_list("address", "scope", "reason", "detail")) == {
+        ("hana@example.net", "all", "manual", "by phone"),
+        ("taro@xn--r8jz45g.example", "all", "manual", "by phone"),
+        ("known@example.net", "all", "bounce", "550"),
+        ("half@example.net", "all", "unsubscribe", ""),
+    }
+    assert LogEntry.objects.count() == 2
+
+
+def test_bad_addresses_are_named_by_line_and_nothing_is_half_done(admin_client: Client) -> None:
+    pasted = "good@example.net\nbad@@example.net\nfine@example.net, nonsense"
+    page = text(admin_client.post(reverse("admin:delivery_suppression_add"), {"addresses": pasted, "scope": "all"}))
+    assert "Line 2: “bad@@example.net”" in page and "Line 3: “nonsense”" in page and "good@example.net" in page
+    assert not Suppression.objects.exists()
+    many = text(admin_client.post(reverse("admin:delivery_suppression_add"), {"addresses": "x\n" * 50, "scope": "all"}))
+    assert "Line 20:" in many and "Line 21:" not in many and "And 30 more." in many
+
+
+def test_campaigns_alone_can_be_kept_back(admin_client: Client, make: Make) -> None:
+    Suppression.objects.create(address="all@example.net")
+    admin_client.post(reverse("admin:delivery_suppression_add"), {"addresses": "all@example.net a@example.net", "scope": "campaign"})
+    assert dict(Suppression.objects.values_list("address", "scope")) == {"all@example.net": "all", "a@example.net": "campaign"}
+
+
+def test_more_addresses_than_a_group_are_suppressed(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+    monkeypatch.setattr(suppressions, "GROUP", 3)
+    Suppression.objects.create(address="p4@example.net")
+    added = suppressions.add([f"p{number}@example.net" for number in range(10)], "all", "")
+    assert (len(added.new), added.widened, added.known) == (9, 0, 1)
+    assert Suppression.objects.count() == 10
+
+
+def test_a_message_leads_to_the_suppression_of_its_address(admin_client: Client, make: Make) -> None:
+    message = make("hana+news@example.net")
+    page = text(admin_client.get(url(message)))
+    path = reverse("admin:delivery_suppression_add") + "?address=hana%2Bnews%40example.net"
+    assert f'"{path}"' in page
+    assert "hana+news@example.net</textarea>" in text(admin_client.get(path))
+    suppression = Suppression.objects.create(address="hana+news@example.net", reason="complaint")
+    page = text(admin_client.get(url(message)))
+    assert "This address is suppressed" in page and url(suppression) in page and path not in page
+
+
+@pytest.mark.parametrize(("reason", "warning"), [("complaint", "called a mail spam"), ("bounce", "does not exist"), ("manual", "")])
+def test_a_suppression_is_removed_after_a_question_that_warns(admin_client: Client, reason: str, warning: str) -> None:
+    suppression = Suppression.objects.create(address="hana@example.net", reason=reason)
+    page = text(admin_client.get(url(suppression, "delete")))
+    assert "may be mailed again" in page and warning in page and ('class="obstacle"' in page) == bool(warning)
+    assert Suppression.objects.exists()
+    admin_client.post(url(suppression, "delete"), {"post": "yes"})
+    assert not Suppression.objects.exists()
+    assert LogEntry.objects.get().object_repr == "hana@example.net"
+
+
+def test_many_suppressions_are_removed_after_a_question_that_warns(admin_client: Client) -> None:
+    rows = [Suppression.objects.create(address=f"{reason}@example.net", reason=reason) for reason in ("complaint", "manual")]
+    asked = {"action": "delete_selected", "_selected_action": [row.pk for row in rows]}
+    page = text(admin_client.post(list_of("suppression"), asked))
+    assert "<strong>2 addresses</strong> may be mailed again." in page and "called a mail spam" in page and "complaint@example.net" in page
+    admin_client.post(list_of("suppression"), {**asked, "post": "yes"})
+    assert not Suppression.objects.exists()
+    assert LogEntry.objects.count() == 2
+
+
+def test_suppressions_are_found_by_address_and_exported_as_they_are_listed(admin_client: Client) -> None:
+    for address, reason in (("hana@example.net", "bounce"), ("taro@example.net", "manual"), ("hanako@example.net", "manual")):
+        Suppression.objects.create(address=address, reason=reason, detail="=1+1")
+    assert addresses(admin_client.get(list_of("suppression", q="HANA"))) == ["hanako@example.net", "hana@example.net"]
+    page = text(admin_client.get(list_of("suppression", q="hana", reason__exact="bounce")))
+    path = reverse("admin:delivery_suppression_export") + "?q=hana&reason__exact=bounce"
+    assert path.replace("&", "&amp;") in page
+    response: Any = admin_client.get(path)
+    rows = list(csv.reader(io.StringIO(response.getvalue().decode("utf-8-sig"))))
+    assert [row[:4] for row in rows[1:]] == [["hana@example.net", "all mail", "the address does not exist", "'=1+1"]]
+
+
+def test_what_stands_in_a_suppression_is_not_changed(admin_client: Client) -> None:
+    suppression = Suppression.objects.create(address="hana@example.net", reason="bounce")
+    assert 'name="_save"' not in text(admin_client.get(url(suppression)))
+    assert admin_client.post(url(suppression), {"address": "x@example.net"}).status_code == 403
+
+
+# -------------------------------------------------------------------------------------------------------------------- workers
+
+
+def test_the_page_says_what_to_do_when_no_worker_lives(admin_client: Client, relay: Relay) -> None:
+    page = text(admin_client.get(list_of("worker")))
+    assert "No worker is running" in page and "manage.py worker" in page
+    long_ago = NOW() - timedelta(hours=1)
+    Worker.objects.create(node="mx1:1", queue="bulk", started_at=long_ago, beat_at=long_ago)
+    page = text(admin_client.get(list_of("worker")))
+    assert "No worker is running" in page and "silent" in page and "1 h 0 min ago" in page
+
+
+def test_the_page_names_queues_that_nobody_serves(admin_client: Client, make: Make) -> None:
+    for name in ("bulk", "maintenance"):
+        Worker.objects.create(node="mx1:1", queue=name, started_at=NOW(), beat_at=NOW(), restarts=3, stopping=name == "bulk")
+    make(status="sending")
+    page = text(admin_client.get(list_of("worker")))
+    assert "Nobody serves the queue Transactional mail." in page
+    assert "No worker is running" not in page
+    for shown in ("mx1:1", "stopping", "at work", "Dry run"):
+        assert shown in page, shown
+
+
+# ----------------------------------------------------------------------------------------------------------------- our policy
+
+
+def test_pages_with_nothing_on_them_open(admin_client: Client) -> None:
+    for name in ("message", "batch", "event", "suppression", "worker"):
+        assert admin_client.get(list_of(name)).status_code == 200
+
+
+def test_pages_obey_our_policy(admin_client: Client, make: Make, batch: Batch) -> None:
+    message = make("a@example.net", "failed", batch)
+    suppression = Suppression.objects.create(address="x@example.net")
+    paths = [url(message), url(message, "resend"), url(make(batch=batch), "withdraw"), url(batch), url(batch, "cancel")]
+    paths += [list_of("message"), list_of("batch"), list_of("event"), list_of("suppression"), list_of("worker")]
+    paths += [reverse("admin:delivery_suppression_add"), url(suppression), url(suppression, "delete")]
+    for path in paths:
+        response = admin_client.get(path)
+        assert response.status_code == 200, path
+        for inline in (" style=", "<style", " onclick", "javascript:"):
+            assert inline not in text(response), (path, inline)
+
+
+# -------------------------------------------------------------------------------------------------- ten million rows in small
+
+ROWS = """
+INSERT INTO delivery_message (
+    public_id, stream, status, batch_id, content_id, sender_id, relay_id, address, data,
+    next_attempt_at, expires_at, attempts, lost_leases, repeated, reply, created_at
+)
+SELECT
+    gen_random_uuid(),
+    CASE WHEN n %% 5 = 0 THEN 'transactional' ELSE 'campaign' END,
+    CASE WHEN n %% 50 = 1 THEN 'bounced' WHEN n %% 1000 = 2 THEN 'failed' WHEN n > 49900 THEN 'queued' ELSE 'sent' END,
+    CASE WHEN n %% 5 = 0 THEN NULL ELSE %(batch)s + n / 10000 END,
+    CASE WHEN n %% 5 = 0 THEN %(content)s + n / 5 ELSE %(content)s END,
+    CASE WHEN n %% 100 = 0 THEN %(rare)s ELSE %(sender)s END,
+    %(relay)s, 'p' || n || '@example.net', '{}', now(), now(), 1, 0, FALSE, '', now()
+FROM generate_series(1, 50000) AS n
+"""
+
+
+@pytest.fixture
+def plenty(sender: Sender, relay: Relay, content: Content, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """50,000 messages, and a window that is as small beside them as the real one beside ten million."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite explains otherwise")
+    monkeypatch.setattr(delivery_admin, "WINDOW", 500)
+    rare = Sender.objects.create(email="rare@tea.example")
+    batches = Batch.objects.bulk_create(Batch(name=f"B{n}", content=content, sender=sender, filled=True) for n in range(6))
+    Content.objects.bulk_create((Content(subject="x", text="x", from_email="news@tea.example") for _ in range(10_000)), batch_size=2_000)
+    keys = {"sender": sender.pk, "rare": rare.pk, "relay": relay.pk, "batch": batches[0].pk, "content": content.pk}
+    with connection.cursor() as cursor:
+        cursor.execute(ROWS, keys)
+        cursor.execute(
+            "INSERT INTO delivery_event (message_id, type, at, recorded_at, detail)"
+            " SELECT id, CASE WHEN id %% 100 = 0 THEN 'opened' ELSE 'sent' END, now(), now(), '' FROM delivery_message",
+            [],
+        )
+        cursor.execute("ANALYZE")
+    return keys
+
+
+def plans(client: Client, path: str) -> Iterator[tuple[str, str]]:
+    """Every query of the page that reads messages or events, with its plan."""
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(path).status_code == 200
+    for query in captured.captured_queries:
+        sql = query["sql"]
+        if sql.startswith("SELECT") and ('"delivery_message"' in sql or '"delivery_event"' in sql):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {sql.replace('%', '%%')}", [])
+                yield sql, "\n".join(row[0] for row in cursor.fetchall())
+
+
+EVERY_WAY = [
+    {},
+    {"p": "3"},
+    {"q": "p4711@example.net"},
+    {"q": "p4711"},
+    {"q": "00000000-0000-0000-0000-000000000000"},
+    *({"state": state} for state in ("waiting", "deferred", "sent", "delivered", "bounced", "failed", "unknown")),
+    {"stream__exact": "campaign"},
+    {"stream__exact": "transactional"},
+    {"stream__exact": "transactional", "state": "sent"},
+    {"stream__exact": "transactional", "sender__id__exact": "rare"},
+    {"sender__id__exact": "rare"},
+    {"sender__id__exact": "rare", "state": "failed"},
+    {"relay__id__exact": "relay"},
+    {"batch": "batch"},
+    {"batch": "batch", "state": "waiting"},
+    {"batch": "batch", "state": "bounced"},
+    {"batch": "batch", "q": "p4711"},
+]
+
+
+def test_no_page_reads_all_messages_or_events(admin_client: Client, plenty: dict[str, int]) -> None:
+    paths = [list_of("message", **{name: plenty.get(value, value) for name, value in asked.items()}) for asked in EVERY_WAY]
+    paths += [list_of("event", **asked) for asked in ({}, {"type__exact": "opened"}, {"q": "p4711@example.net"})]
+    paths += [url(Message.objects.filter(status="failed").first()), url(Batch.objects.get(pk=plenty["batch"]))]
+    wrong = []
+    for path in paths:
+        for sql, plan in plans(admin_client, path):
+            if "Seq Scan on delivery_message" in plan or "Seq Scan on delivery_event" in plan:
+                wrong.append(f"{path}\n{sql}\n{plan}\n")
+    assert not wrong, "\n".join(wrong)

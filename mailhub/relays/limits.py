@@ -6,7 +6,7 @@ any window; slices are short enough that the rate achieved is within a twentieth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -95,11 +95,16 @@ def opens_at(relay: Relay, now: datetime) -> datetime | None:
 
 def left(relay: Relay, now: datetime) -> list[Standing]:
     """How each of the relay's quotas stands, the smallest limit first."""
-    quotas = list(relay.quotas.order_by("limit", "pk"))
-    uses = _uses(quotas, now)
+    return standing(relay.quotas.order_by("limit", "pk"), now)
+
+
+def standing(quotas: Iterable[Quota], now: datetime) -> list[Standing]:
+    """How quotas of any relays stand: one statement for all, and one more for each that is used up."""
+    known = list(quotas)
+    uses = _uses(known, now)
     return [
         Standing(quota, uses[quota.pk].used, max(quota.limit - uses[quota.pk].used, 0), _opens_at(quota, uses[quota.pk].used, now))
-        for quota in quotas
+        for quota in known
     ]
 
 

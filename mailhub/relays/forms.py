@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.boundfield import BoundField
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+
+from mailhub.relays import providers
+from mailhub.relays.models import DedicatedIP, Quota, Relay, Route
+
+# RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
+HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+# A row of a fieldset: one field, or two beside each other.
+Line = str | tuple[str, str]
+
+# ------------------------------------------------------------------------------------------------------------------- secrets
+
+
+class WriteOnlyText(forms.Textarea):
+    """For secrets of several lines: like a password's, the text is never sent back to the browser."""
+
+    def format_value(self, value: Any) -> None:
+        return None
+
+
+class Secrets:
+    """Stands before a provider's own form: what is stored stays where a field is left empty, unless it is to be removed."""
+
+    secrets: frozenset[str]
+    fields: dict[str, forms.Field]
+    cleaned_data: dict[str, Any]
+
+    def __init__(self, data: Any, *, stored: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
+        super().__init__(data, initial=initial)  # type: ignore[call-arg]
+        self.stored = {name: stored[name] for name in self.secrets if stored.get(name)}
+        for name, field in list(self.fields.items()):
+            field.label = capfirst(field.label)
+            if name in self.secrets:
+                self._write_only(name, field)
+
+    def _write_only(self, name: str, field: forms.Field) -> None:
+        kind = WriteOnlyText if isinstance(field.widget, forms.Textarea) else forms.PasswordInput
+        field.widget = kind({**field.widget.attrs, "autocomplete": "new-password"})
+        if name not in self.stored:
+            return
+        if not field.required:
+            self.fields[f"remove_{name}"] = forms.BooleanField(label=_("Remove what is stored"), required=False)
+        field.required = False
+        field.widget.attrs["placeholder"] = _("stored; empty keeps it")
+
+    def clean(self) -> dict[str, Any] | None:
+        for name, value in self.stored.items():
+            remove = self.cleaned_data.pop(f"remove_{name}", False)
+            if not self.cleaned_data.get(name) and not remove:
+                self.cleaned_data[name] = value
+        return super().clean()  # type: ignore[misc,no-any-return]
+
+
+# -------------------------------------------------------------------------------------------------------------------- relays
+
+
+class RelayForm(forms.ModelForm[Relay]):
+    """The fields of every relay, and those that its provider asks for, as one form."""
+
+    #: set by of()
+    kind: ClassVar[str]
+
+    class Meta:
+        model = Relay
+        fields = ("name", "pool", "max_connections", "first_retry")
+
+    @classmethod
+    def of(cls, kind: str) -> type[RelayForm]:
+        return type(cls.__name__, (cls,), {"kind": kind})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.kind = self.kind
+        provider = providers.load(self.kind)
+        asked: Any = type("Options", (Secrets, provider.options_form), {"secrets": provider.secret_options})
+        self.options = asked(self.data if self.is_bound else None, stored=self.instance.secrets, initial=self.instance.options)
+
+    def lines(self) -> tuple[list[Line], list[Line]]:
+        """The provider's fields for two fieldsets, what removes a secret beside it: those that everybody fills in, and those that its
+        form names as `rarely` needed."""
+        rarely = getattr(self.options, "rarely", ())
+        removers = {f"remove_{name}" for name in self.options.stored}
+        often: list[Line] = []
+        seldom: list[Line] = []
+        for name in self.options.fields:
+            if name not in removers:
+                remover = f"remove_{name}"
+                (seldom if name in rarely else often).append((name, remover) if remover in self.options.fields else name)
+        return often, seldom
+
+    def __getitem__(self, name: str) -> BoundField:
+        if name in self.options.fields:
+            field: BoundField = self.options[name]
+            return field
+        return super().__getitem__(name)
+
+    def full_clean(self) -> None:
+        super().full_clean()
+        if self.is_bound:
+            for name, problems in self.options.errors.items():
+                self.errors.setdefault(name, self.error_class()).extend(problems.as_data())
+
+    @property
+    def changed_data(self) -> list[str]:
+        """By their names: no value of theirs gets into the history."""
+        return [*super().changed_data, *self.options.changed_data]
+
+    def save(self, commit: bool = True) -> Relay:
+        given = self.options.cleaned_data
+        secret = providers.load(self.kind).secret_options
+        self.instance.options = {name: value for name, value in given.items() if name not in secret}
+        self.instance.secrets = {name: value for name, value in given.items() if name in secret and value}
+        relay: Relay = super().save(commit)
+        return relay
+
+
+class QuotaForm(forms.ModelForm[Quota]):
+    class Meta:
+        model = Quota
+        fields = ("limit", "period", "kind", "time_zone", "counts")
+
+    def clean_time_zone(self) -> str:
+        name: str = self.cleaned_data["time_zone"]
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValidationError(_("“%(name)s” is no time zone. Write it as Asia/Tokyo or UTC."), params={"name": name}) from None
+        return name
+
+
+# -------------------------------------------------------------------------------------------------------------------- routes
+
+
+class RouteForm(forms.ModelForm[Route]):
+    class Meta:
+        model = Route
+        fields = ("name", "default_for")
+
+    def clean_default_for(self) -> str | None:
+        stream: str | None = self.cleaned_data["default_for"] or None
+        other = Route.objects.filter(default_for=stream).exclude(pk=self.instance.pk).first() if stream else None
+        if other:
+            raise ValidationError(_("That is “%(route)s” already. Take it away there first."), params={"route": other})
+        return stream
+
+
+# ----------------------------------------------------------------------------------------------------------------- addresses
+
+
+class DedicatedIPForm(forms.ModelForm[DedicatedIP]):
+    class Meta:
+        model = DedicatedIP
+        fields = ("pool", "address", "ehlo_name", "node")
+
+    def clean_address(self) -> str:
+        address: str = self.cleaned_data["address"]
+        parsed = ip_address(address)
+        if parsed.is_unspecified or parsed.is_multicast or parsed.is_link_local or address == "255.255.255.255":
+            raise ValidationError(
+                _("No mail can leave from %(address)s: it is not the address of one machine."), params={"address": address}
+            )
+        return address
+
+    def clean_ehlo_name(self) -> str:
+        name = self.cleaned_data["ehlo_name"].strip().rstrip(".").lower()
+        if not HOST_NAME.match(name):
+            raise ValidationError(
+                _("“%(name)s” is not a full host name. Write it as mail1.example.com: letters, digits and hyphens, with dots between."),
+                params={"name": name},
+            )
+        return str(name)

@@ -1,0 +1,279 @@
+"""Pages for staff that are no change forms: deeds on relays, and the mail that an inbox relay kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Model, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from mailhub.admin import badge, meter
+from mailhub.lib import clock
+from mailhub.lib.states import WrongState
+from mailhub.relays import limits, providers, reading
+from mailhub.relays.limits import Standing
+from mailhub.relays.models import InboxMail, Quota, Relay, RouteMember
+from mailhub.relays.reading import Mail
+
+# A permission of the package above, hence by its name.
+READ_BODIES = "delivery.view_body"
+# Nothing but the mail's own styles and what it carries itself: no script, no request, no form, no window.
+FRAME = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+# Characters of a mail's source on a page; the file has all.
+SHOWN = 200_000
+# Percent of a quota from which on its meter warns.
+NEARLY = 80
+
+
+def demand(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+
+
+def page(request: HttpRequest, template: str, title: str, model: type[Model], **context: Any) -> TemplateResponse:
+    return TemplateResponse(request, template, {**admin.site.each_context(request), "title": title, "opts": model._meta, **context})
+
+
+# -------------------------------------------------------------------------------------------------------------------- relays
+
+
+def state(relay: Relay, at: datetime) -> str:
+    """Active, paused or resting."""
+    if relay.status == Relay.Status.ACTIVE and not relay.is_available(at):
+        return "resting"
+    return relay.status
+
+
+def state_badge(relay: Relay, at: datetime) -> SafeString:
+    found = state(relay, at)
+    return badge(found, _("resting") if found == "resting" else relay.get_status_display())
+
+
+def state_line(relay: Relay, at: datetime) -> SafeString:
+    """The badge, and behind it why the relay rests, and until when."""
+    label = state_badge(relay, at)
+    if state(relay, at) != "resting" or relay.resting_until is None:
+        return label
+    until = date_format(timezone.localtime(relay.resting_until), "TIME_FORMAT")
+    words = _("until %(until)s: %(reason)s") % {"until": until, "reason": relay.rest_reason or "—"}
+    return format_html('{} <small class="quiet" title="{}">{}</small>', label, words, Truncator(words).chars(34))
+
+
+def state_words(relay: Relay, at: datetime) -> str:
+    match state(relay, at):
+        case "paused":
+            return _("Staff stopped it. Its mail waits, or takes the next relay of its route.")
+        case "resting":
+            assert relay.resting_until  # noqa: S101
+            until = date_format(timezone.localtime(relay.resting_until), "DATETIME_FORMAT")
+            return _("It rests until %(until)s, and is tried again then. Its mail waits, or takes the next relay of its route.") % {
+                "until": until
+            }
+        case _:
+            return _("It takes mail.")
+
+
+def overview(relay: Relay) -> dict[str, Any]:
+    """What a relay's own page shows beside its fields."""
+    now = clock.now()
+    return {
+        "relay": relay,
+        "state": state(relay, now),
+        "state_badge": state_badge(relay, now),
+        "state_words": state_words(relay, now),
+        "connections": relay.leases.filter(expires_at__gt=now).aggregate(used=Sum("connections"))["used"] or 0,
+        "memberships": relay.memberships.select_related("route").order_by("route__name"),
+        "options": provided(relay),
+        "quotas": [quota_line(standing) for standing in limits.left(relay, now)],
+    }
+
+
+def quota_title(quota: Quota) -> str:
+    words = {"limit": grouped(quota.limit), "period": quota.get_period_display()}
+    if quota.kind == Quota.Kind.CALENDAR:
+        return _("%(limit)s a calendar %(period)s (%(zone)s)") % {**words, "zone": quota.time_zone}
+    return _("%(limit)s in any %(period)s") % words
+
+
+def quota_line(standing: Standing) -> dict[str, Any]:
+    words = _("%(used)s used, %(left)s left") % {"used": grouped(standing.used), "left": grouped(standing.left)}
+    if standing.opens_at:
+        until = date_format(timezone.localtime(standing.opens_at), "DATETIME_FORMAT")
+        words = _("used up; it has room again on %(until)s") % {"until": until}
+    return {"title": quota_title(standing.quota), "meter": quota_meter(standing), "words": words}
+
+
+def quota_meter(standing: Standing, words: object | None = None) -> SafeString:
+    percent = 100 * standing.used / standing.quota.limit
+    return meter(percent, words, "bad" if standing.opens_at else "warn" if percent >= NEARLY else "done")
+
+
+def grouped(number: int) -> str:
+    return number_format(number, force_grouping=True)
+
+
+def provided(relay: Relay) -> list[tuple[str, Any]]:
+    """What the kind's own form was given, in words, its secrets only as being there."""
+    provider = providers.load(relay.kind)
+    found: list[tuple[str, Any]] = []
+    for name, field in provider.options_form().fields.items():
+        label = str(field.label or name.replace("_", " "))
+        if name in provider.secret_options:
+            found.append((label, _("stored, not shown") if relay.secrets.get(name) else ""))
+        else:
+            value = relay.options.get(name)
+            found.append((label, dict(getattr(field, "choices", [])).get(value, value)))
+    return found
+
+
+def kinds(request: HttpRequest) -> HttpResponse:
+    """The first step of adding a relay."""
+    demand(request, "relays.add_relay")
+    # What a pop-up needs to know stays in the address.
+    rest = request.GET.copy()
+    offered = []
+    for kind, label in providers.choices():
+        rest["kind"] = kind
+        offered.append((f"?{rest.urlencode()}", label))
+    return page(request, "admin/relays/relay/kinds.html", _("What kind of relay?"), Relay, kinds=offered, is_popup="_popup" in rest)
+
+
+@require_POST
+def act(request: HttpRequest, pk: int, deed: str) -> HttpResponse:
+    """Pause, resume, or end a rest."""
+    demand(request, "relays.change_relay")
+    relay = get_object_or_404(Relay.objects.defer("secrets"), pk=pk)
+    try:
+        words = perform(relay, deed)
+    except WrongState:
+        relay.refresh_from_db(fields=["status"])
+        messages.warning(
+            request, _("Nothing was done: “%(relay)s” is %(state)s by now.") % {"relay": relay, "state": relay.get_status_display()}
+        )
+    else:
+        admin.site.get_model_admin(Relay).log_change(request, relay, words)
+        messages.success(request, words)
+    return redirect("admin:relays_relay_change", pk)
+
+
+@transaction.atomic
+def perform(relay: Relay, deed: str) -> str:
+    """What was done, in words. Raises WrongState."""
+    match deed:
+        case "pause":
+            relay.pause()
+            words = _("“%(relay)s” is paused. Its mail waits, or takes the next relay of its route.")
+        case "resume":
+            relay.resume()
+            words = _("“%(relay)s” takes mail again.")
+        case _other:
+            # To end a rest is to pause and resume.
+            relay.pause()
+            relay.resume()
+            words = _("“%(relay)s” rests no more: it is tried at once.")
+    return words % {"relay": relay}
+
+
+# -------------------------------------------------------------------------------------------------------------------- routes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A relay in the picture of a route."""
+
+    relay: Relay
+    state: str
+    #: percent of the mail: now, where its step serves; else once it does
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Relays of one position: they share the mail while any of them takes it."""
+
+    serves: bool
+    parts: Sequence[Part]
+
+
+def picture(members: Iterable[RouteMember], at: datetime) -> list[Step]:
+    """`members`: a route's, in order of position, with their relays."""
+    steps: list[Step] = []
+    served = False
+    for _position, group in groupby(members, key=lambda member: member.position):
+        step = list(group)
+        available = [member for member in step if member.relay.is_available(at)]
+        serves = bool(available) and not served
+        sharing = available if serves else step
+        total = sum(member.weight for member in sharing)
+        parts = [
+            Part(member.relay, state(member.relay, at), round(100 * member.weight / total) if member in sharing else 0) for member in step
+        ]
+        steps.append(Step(serves, parts))
+        served = served or serves
+    return steps
+
+
+# --------------------------------------------------------------------------------------------------------------------- inbox
+
+
+def kept(mail: InboxMail, request: HttpRequest) -> dict[str, Any]:
+    """What a kept mail's page shows: without the permission, only what an envelope tells."""
+    if not request.user.has_perm(READ_BODIES):
+        return {"redacted": True}
+    return {"redacted": False, "said": Mail(bytes(mail.data)), "octets": len(mail.data)}
+
+
+def _mail(request: HttpRequest, pk: int) -> InboxMail:
+    demand(request, "relays.view_inboxmail")
+    demand(request, READ_BODIES)
+    return get_object_or_404(InboxMail, pk=pk)
+
+
+@require_safe
+def inbox_frame(request: HttpRequest, pk: int) -> HttpResponse:
+    """The HTML of a kept mail, for a frame that can do nothing."""
+    response = HttpResponse(reading.Mail(bytes(_mail(request, pk).data)).html)
+    response["Content-Security-Policy"] = FRAME
+    response["X-Frame-Options"] = "SAMEORIGIN"
+    response["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+@require_safe
+def inbox_source(request: HttpRequest, pk: int) -> HttpResponse:
+    """The mail as it came, byte for byte as far as bytes are characters."""
+    mail = _mail(request, pk)
+    source = bytes(mail.data).decode(errors="backslashreplace").replace("\r\n", "\n")
+    return page(
+        request,
+        "admin/relays/inboxmail/source.html",
+        _("Source of “%(mail)s”") % {"mail": mail},
+        InboxMail,
+        mail=mail,
+        source=source[:SHOWN],
+        cut=len(source) > SHOWN,
+    )
+
+
+@require_safe
+def inbox_download(request: HttpRequest, pk: int) -> HttpResponse:
+    mail = _mail(request, pk)
+    response = HttpResponse(bytes(mail.data), content_type="message/rfc822")
+    response["Content-Disposition"] = f'attachment; filename="mail-{mail.pk}.eml"'
+    return response

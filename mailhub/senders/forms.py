@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from mailhub.lib import addresses
+from mailhub.senders.models import Domain, Sender
+
+
+class DomainForm(forms.ModelForm[Domain]):
+    class Meta:
+        model = Domain
+        fields = ("name",)
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"].strip().rstrip(".")
+        try:
+            return addresses.domain(addresses.normalise(f"postmaster@{name}"))
+        except ValidationError:
+            raise ValidationError(_("“%(name)s” is not a domain. Write it as example.com."), params={"name": name}) from None
+
+
+class SenderForm(forms.ModelForm[Sender]):
+    class Meta:
+        model = Sender
+        fields = (
+            "email", "name", "reply_to", "transactional_route", "campaign_route", "pool", "organisation", "postal_address", "contact_point",
+        )  # fmt: skip
+        widgets: ClassVar = {"postal_address": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})}
+
+
+class TrialForm(forms.Form):
+    """One mail, to see whether a relay works."""
+
+    sender = forms.ModelChoiceField(
+        label=_("From"),
+        queryset=Sender.objects.none(),
+        help_text=_("Confirmed senders alone can be chosen."),
+    )
+    to = forms.CharField(label=_("To"), max_length=320, widget=forms.EmailInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["sender"].queryset = self.usable()  # type: ignore[attr-defined]
+
+    @staticmethod
+    def usable() -> QuerySet[Sender]:
+        return Sender.objects.filter(status=Sender.Status.CONFIRMED).order_by("email")
+
+    def clean_to(self) -> str:
+        return addresses.normalise(self.cleaned_data["to"])

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from mailhub.admin import BigTableAdmin, badge
+from mailhub.relays.deletion import ExplainedDeletion
+from transactional import pages
+from transactional.forms import TemplateForm
+from transactional.models import Project, Submission, Template
+
+View = Callable[..., HttpResponseBase]
+
+# ------------------------------------------------------------------------------------------------------------------ projects
+
+
+@admin.register(Project)
+class ProjectAdmin(ExplainedDeletion[Project]):
+    lead = _("Sites that hand mail in, the senders they may use, and what lets them in.")
+    empty_hint = _("A project is a site that sends mail through MailHub: orders, registrations, password resets.")
+    list_display = ("name", "sender_count", "credential_count", "created_at")
+    search_fields = ("name",)
+    fields = ("name", "senders")
+    autocomplete_fields = ("senders",)
+    deleted_too = ("credentials",)
+    instead = _("Revoke its credentials: then it hands in nothing more, and what it has sent still names it.")
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(route: str, view: View, name: str) -> URLPattern:
+            return path(f"<int:pk>/credentials/{route}", self.admin_site.admin_view(view), name=f"transactional_project_{name}")
+
+        return [
+            page("new/", pages.issue, "issue"),
+            page("<int:credential_pk>/", pages.issued, "issued"),
+            page("<int:credential_pk>/revoke/", pages.revoke, "revoke"),
+            *super().get_urls(),
+        ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
+        counted = {"sender_number": Count("senders", distinct=True), "credential_number": Count("credentials", distinct=True)}
+        return super().get_queryset(request).annotate(**counted)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        project = self.get_object(request, object_id)
+        context = pages.overview(project) if project else {}
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    @admin.display(description=_("senders"), ordering="sender_number")
+    def sender_count(self, project: Any) -> int:
+        return project.sender_number  # type: ignore[no-any-return]
+
+    @admin.display(description=_("credentials"), ordering="credential_number")
+    def credential_count(self, project: Any) -> int:
+        return project.credential_number  # type: ignore[no-any-return]
+
+
+# ----------------------------------------------------------------------------------------------------------------- templates
+
+
+@admin.register(Template)
+class TemplateAdmin(admin.ModelAdmin[Template]):
+    lead = _("Words of transactional mails, by key and language. Sites send the data for their placeholders.")
+    empty_hint = _("Sites can send finished mails, or name a template and send the data alone. The samples show how one is written.")
+    form = TemplateForm
+    list_display = ("key", "language", "subject", "created_at")
+    list_filter = ("language",)
+    search_fields = ("key", "subject")
+    fieldsets = (
+        (None, {"fields": (("key", "language"),)}),
+        (_("What it says"), {"fields": ("subject", "html", "text")}),
+        (_("For the preview"), {"fields": ("sample",)}),
+    )
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(route: str, view: View, name: str) -> URLPattern:
+            return path(route, self.admin_site.admin_view(view), name=f"transactional_template_{name}")
+
+        return [
+            page("<int:pk>/preview/", pages.show_template, "preview"),
+            page("samples/", pages.add_samples, "samples"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        template = self.get_object(request, object_id)
+        context = pages.desk(template) if template else {}
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+
+# --------------------------------------------------------------------------------------------------------------- submissions
+
+
+class SubmissionList(ChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        """The recipients of the page's rows in one query more."""
+        super().get_results(request)
+        found = pages.recipients([row.content_id for row in self.result_list])
+        for row in self.result_list:
+            row.recipients = found.get(row.content_id, ("", 0))
+
+
+@admin.register(Submission)
+class SubmissionAdmin(BigTableAdmin[Submission]):
+    lead = _("What sites handed in, the newest first.")
+    empty_hint = _("What sites hand in shows here.")
+    list_display = ("subject", "to", "accepted_at", "origin", "came_by")
+    list_select_related = ("project", "content")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SubmissionList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Submission]:
+        # The mails themselves can be megabytes.
+        said = ("content__html", "content__text", "content__raw", "content__headers")
+        return super().get_queryset(request).select_related("project", "content").defer(*said)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        submission = self.get_object(request, object_id)
+        context = pages.fate(submission, may_read=request.user.has_perm("delivery.view_body")) if submission else {}
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    @admin.display(description=_("subject"))
+    def subject(self, submission: Submission) -> SafeString | str:
+        return Truncator(submission.content.subject).chars(60) or format_html('<span class="quiet">{}</span>', gettext("no subject"))
+
+    @admin.display(description=_("to"))
+    def to(self, submission: Any) -> str:
+        first, count = submission.recipients
+        return gettext("%(first)s and %(n)s more") % {"first": first, "n": count - 1} if count > 1 else first
+
+    @admin.display(description=_("project"))
+    def origin(self, submission: Submission) -> str:
+        return str(submission.project or gettext("MailHub itself"))
+
+    @admin.display(description=_("came by"))
+    def came_by(self, submission: Submission) -> SafeString:
+        return badge(submission.via, submission.get_via_display())

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.fields import InvalidJSONInput
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from mailhub.lib.headers import one_line
+from transactional.models import Credential, Template
+
+CODE = {"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"}
+
+
+class SampleField(forms.JSONField):
+    """JSON that people write: indented, and a mistake is named with its line."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if isinstance(value, InvalidJSONInput) else json.dumps(value, indent=2, ensure_ascii=False)
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except ValidationError as error:
+            cause = error.__context__
+            if not isinstance(cause, json.JSONDecodeError):
+                raise
+            problem = _("Line %(line)s: %(problem)s")
+            raise ValidationError(problem, code="invalid", params={"line": cause.lineno, "problem": cause.msg}) from None
+
+
+class TemplateForm(forms.ModelForm[Template]):
+    sample = SampleField(
+        label=_("Sample data"),
+        help_text=Template._meta.get_field("sample").help_text,
+        required=False,
+        initial=dict,
+        widget=forms.Textarea(attrs={**CODE, "rows": 10}),
+    )
+
+    class Meta:
+        model = Template
+        fields = ("key", "language", "subject", "html", "text", "sample")
+        widgets: ClassVar = {
+            "subject": forms.TextInput(attrs={"class": "vLargeTextField"}),
+            "html": forms.Textarea(attrs=CODE),
+            "text": forms.Textarea(attrs={**CODE, "rows": 8}),
+        }
+
+    def clean_sample(self) -> Any:
+        return {} if self.cleaned_data["sample"] is None else self.cleaned_data["sample"]
+
+
+class CredentialForm(forms.ModelForm[Credential]):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=100,
+        validators=[one_line],
+        help_text=_("By which you will know it again, such as “shop.example, production”."),
+    )
+    # The browser's own picker, which sends ISO 8601.
+    expires_at = forms.DateTimeField(
+        label=_("Valid until"),
+        required=False,
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        help_text=_("Empty: until it is revoked."),
+    )
+
+    class Meta:
+        model = Credential
+        fields = ("name", "kind", "expires_at")
+
+    def clean_expires_at(self) -> Any:
+        moment = self.cleaned_data["expires_at"]
+        if moment and moment <= timezone.now():
+            raise ValidationError(_("This time has passed."))
+        return moment

@@ -1,0 +1,60 @@
+"""Every page that the side bar leads to, as people meet it: in both languages, on a desk and on a phone, light and dark."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import Site
+
+pytestmark = pytest.mark.browser
+
+# Set to a folder, it gets a picture of each page.
+PICTURES = os.environ.get("PICTURES", "")
+
+
+def paths(page: Page) -> list[str]:
+    """The side bar's links, and from each list its first row and the page to add one."""
+    page.goto("/admin/")
+    found = page.locator("#nav-sidebar a[href^='/admin/']").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    lists = sorted({path for path in found if path.count("/") >= 4})
+    pages = ["/admin/", *lists]
+    for path in lists:
+        page.goto(path)
+        for selector in (f"#content a[href^='{path}'][href*='/change/']", f"#content a[href^='{path}add/']"):
+            if links := page.locator(selector).evaluate_all("links => links.map(link => link.getAttribute('href'))"):
+                pages.append(links[0])
+    return pages
+
+
+def speak(page: Page, language: str) -> None:
+    page.context.add_cookies([{"name": "django_language", "value": language, "url": page.url}])
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_pages_break_no_rule_of_their_own_and_fit_a_phone(site: Site, page: Page, complaints: list[str], language: str) -> None:
+    speak(page, language)
+    pages = paths(page)
+    assert len(pages) > 40
+    too_wide = []
+    for path in pages:
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(path)
+        picture(page, language, path, "desk")
+        assert page.locator("html").get_attribute("lang") == language
+        page.set_viewport_size({"width": 390, "height": 844})
+        picture(page, language, path, "phone")
+        if page.evaluate("document.documentElement.scrollWidth") > 390:
+            too_wide.append(path)
+    assert complaints == []
+    assert too_wide == []
+
+
+def picture(page: Page, *names: str) -> None:
+    if PICTURES:
+        name = "-".join(re.sub(r"\W+", "_", name).strip("_") for name in names)
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)

@@ -1,0 +1,68 @@
+"""A MailHub of its own for tests that start processes: a database that no other test uses, and the environment that leads to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.utils import ConnectionHandler
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    folder: Path
+    #: to look at its database from the test
+    connection: Any
+    #: for its processes
+    environment: dict[str, str]
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+
+
+@contextmanager
+def installed(word: str, folder: Path, blocker: Any) -> Iterator[Installation]:
+    """An empty database on the server that the tests run on (a file in `folder` on SQLite), gone afterwards.
+
+    `blocker` is pytest-django's fixture django_db_blocker; ask for django_db_setup besides."""
+    with blocker.unblock():
+        database = dict(connection.settings_dict)
+        if connection.vendor == "postgresql":
+            name = f"{word}_{os.getpid()}"
+            with connection.cursor() as cursor:
+                cursor.execute(f"CREATE DATABASE {name}")
+            url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/".format(**database) + name
+        else:
+            name = str(folder / "db.sqlite3")
+            url = f"sqlite:///{name}"
+        environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "DEBUG": "true",
+            "SECRET_KEY": settings.SECRET_KEY,
+            "MAILHUB_ENCRYPTION_KEYS": ",".join(settings.MAILHUB_ENCRYPTION_KEYS),
+        }
+        its_own = ConnectionHandler({"default": {**database, "NAME": name}})["default"]
+        try:
+            yield Installation(folder, its_own, environment)
+        finally:
+            its_own.close()
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -25,6 +25,8 @@ import dns.reversename
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from mailhub.lib.notes import Notes
+
 # One server is given this long, all of them together that long (seconds).
 TRY = 3.0
 LIFETIME = 10.0
@@ -37,7 +39,6 @@ KEEP_ANSWER = 3600
 KEEP_ABSENCE = 300
 # A name whose servers fail is not asked about again for this long: each try would hold a connection up for LIFETIME.
 KEEP_FAILURE = 30
-FAILURES_KEPT = 5_000
 # Of a domain's mail exchangers no more are looked at than this.
 MOST_EXCHANGERS = 20
 
@@ -144,7 +145,7 @@ class _Cache(dns.resolver.LRUCache):
 
 
 _cache = _Cache(KEPT)
-_failures: dict[tuple[dns.name.Name, str], tuple[float, str]] = {}
+_failures: Notes[tuple[dns.name.Name, str]] = Notes(KEEP_FAILURE, KEPT)
 
 
 def forget() -> None:
@@ -169,7 +170,9 @@ def _resolver(servers: tuple[tuple[str, int], ...]) -> dns.asyncresolver.Resolve
 async def _ask(name: str, kind: str, read: Callable[[Any], T]) -> Answer[T]:
     """The records of that kind, which may be none. Raises Absent when the name does not exist at all, or Unanswered."""
     question = _name(name)
-    _recall(question, kind)
+    failure = _failures.read((question, kind))
+    if failure is not None:
+        raise Unanswered(failure)
     try:
         resolver = _resolver(tuple(settings.MAILHUB_DNS_SERVERS))
         answer = await resolver.resolve(question, kind, raise_on_no_answer=False, search=False, lifetime=LIFETIME)
@@ -177,7 +180,7 @@ async def _ask(name: str, kind: str, read: Callable[[Any], T]) -> Answer[T]:
         raise Absent(_("%(name)s does not exist.") % {"name": name}) from None
     except (dns.exception.DNSException, OSError) as error:
         reason = _("%(name)s could not be looked up: %(reason)s") % {"name": name, "reason": _why(error)}
-        _remember(question, kind, reason)
+        _failures.write((question, kind), reason)
         raise Unanswered(reason) from None
     records = tuple(read(record) for record in answer.rrset or ())
     return Answer(records, settings.MAILHUB_DNS_VALIDATES and bool(answer.response.flags & dns.flags.AD))
@@ -188,19 +191,6 @@ async def _if_any(name: str, kind: str, read: Callable[[Any], T]) -> Answer[T]:
         return await _ask(name, kind, read)
     except Absent:
         return Answer((), False)
-
-
-def _recall(question: dns.name.Name, kind: str) -> None:
-    if failure := _failures.get((question, kind)):
-        until, reason = failure
-        if time.time() < until:
-            raise Unanswered(reason)
-
-
-def _remember(question: dns.name.Name, kind: str, reason: str) -> None:
-    if len(_failures) >= FAILURES_KEPT:
-        _failures.clear()
-    _failures[question, kind] = (time.time() + KEEP_FAILURE, reason)
 
 
 def _why(error: Exception) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from mailhub.lib import dns, http
+from mailhub.lib.notes import Notes
 from mailhub.relays.models import MTASTSPolicy
 
 logger = logging.getLogger(__name__)
@@ -107,9 +107,9 @@ class Known:
         return at < self.fetched_at + min(REFRESH, self.policy.max_age / 2)
 
 
-# What this process has met: None for a domain that never had a policy, and when a fetch failed (time.time()).
+# What this process has met, None for a domain that never had a policy; and domains whose policy could not be fetched.
 _known: dict[str, Known | None] = {}
-_failed: dict[str, float] = {}
+_failed: Notes[str] = Notes(RETRY.total_seconds(), KEPT)
 
 
 def forget() -> None:
@@ -160,7 +160,7 @@ class Policies:
 
     async def fetch(self, domain: str, announced: str) -> Known | None:
         """The policy from its host, kept; None when there is none to be had, or there was none a moment ago."""
-        if time.time() < _failed.get(domain, 0) + RETRY.total_seconds():
+        if _failed.read(domain) is not None:
             return None
         url = f"https://mta-sts.{domain}/.well-known/mta-sts.txt"
         try:
@@ -171,11 +171,8 @@ class Policies:
             known = Known(announced, parse(text), timezone.now())
         except (http.HTTPError, Malformed) as error:
             logger.warning("the MTA-STS policy of %s could not be fetched: %s", domain, error)
-            if len(_failed) >= KEPT:
-                _failed.clear()
-            _failed[domain] = time.time()
+            _failed.write(domain)
             return None
-        _failed.pop(domain, None)
         _known[domain] = known
         try:
             await sync_to_async(_keep)(domain, known, text)

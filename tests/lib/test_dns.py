@@ -257,15 +257,6 @@ def test_a_failing_name_is_left_alone_for_a_moment(dns_server: DNSServer) -> Non
         assert hosts("example.test") == ["mx.example.test"]
 
 
-def test_what_is_remembered_is_bounded(dns_server: DNSServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns, "FAILURES_KEPT", 3)
-    for n in range(10):
-        dns_server.fail(f"{n}.test")
-        with pytest.raises(Unanswered):
-            hosts(f"{n}.test")
-    assert len(dns._failures) <= 3
-
-
 # ---------------------------------------------------------------------------------------------------------------- DNSSEC
 
 

@@ -196,6 +196,7 @@ MAILHUB_KEEP_MESSAGES_DAYS = envvars.whole("MAILHUB_KEEP_MESSAGES_DAYS", default
 LANGUAGE_CODE = envvars.choice("LANGUAGE_CODE", "en", ["en", "ja"])
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = ["mailhub.formats"]
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True

@@ -16,7 +16,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
 from mailhub.delivery import pages
@@ -53,6 +52,11 @@ def key(term: str) -> str:
         return term.strip().lower()
 
 
+def two_lines(first: object, second: object) -> SafeString:
+    """A cell that says two things, the second in softer words."""
+    return format_html('<span class="two">{}<small title="{}">{}</small></span>', first, second, second)
+
+
 class Newest(ChangeList):
     """A list of which only the newest rows are looked through where a filter has no index to go by."""
 
@@ -75,7 +79,7 @@ class MessageList(Newest):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Message]:
         found: QuerySet[Message] = super().get_queryset(request, exclude_parameters)
-        found = found.select_related("content", "sender", "relay").defer(*LONG)
+        found = found.select_related(None).select_related("content", "sender", "relay").defer(*LONG)
         asked = self.get_filters_params()
         state = asked.get("state", [""])[-1]
         if self.query:
@@ -118,11 +122,12 @@ class OfBatch(Linked):
 
 @admin.register(Message)
 class MessageAdmin(BigTableAdmin[Message]):
-    list_display = ("state", "address", "subject", "from_address", "stream", "through", "last_reply", "created_at")
-    list_display_links = ("address",)
+    list_display = ("state", "mail", "origin", "last_reply", "created_at")
+    list_display_links = ("mail",)
     list_filter = (OfBatch, StateFilter, "stream", "sender", "relay")
     search_fields = ("address",)
-    search_help_text = _("The beginning of an address, or a Message-ID.")
+    search_help_text = _("The beginning of an address, or a Message-ID")
+    empty_hint = _("Every mail that MailHub accepts stands here, with what became of it.")
     actions = ("send_again",)
 
     class Media:
@@ -171,21 +176,17 @@ class MessageAdmin(BigTableAdmin[Message]):
     def state(self, message: Message) -> SafeString:
         return badge(message.status, message.get_status_display())
 
-    @admin.display(description=_("subject"))
-    def subject(self, message: Message) -> str:
-        return message.content.subject
+    @admin.display(description=_("recipient and subject"))
+    def mail(self, message: Message) -> SafeString:
+        return two_lines(message.address, message.content.subject)
 
-    @admin.display(description=_("sender"))
-    def from_address(self, message: Message) -> str:
-        return message.sender.email
+    @admin.display(description=_("sender and stream"))
+    def origin(self, message: Message) -> SafeString:
+        return two_lines(message.sender.email, message.get_stream_display())
 
-    @admin.display(description=pgettext_lazy("mail", "relay"))
-    def through(self, message: Message) -> str:
-        return message.relay.name if message.relay else ""
-
-    @admin.display(description=_("last reply"))
+    @admin.display(description=_("relay and last reply"))
     def last_reply(self, message: Message) -> SafeString:
-        return format_html('<span class="reply" title="{}">{}</span>', message.reply, message.reply) if message.reply else SafeString("")
+        return two_lines(message.relay.name if message.relay else "—", message.reply)
 
 
 # ------------------------------------------------------------------------------------------------------------------- batches
@@ -193,11 +194,12 @@ class MessageAdmin(BigTableAdmin[Message]):
 
 @admin.register(Batch)
 class BatchAdmin(BigTableAdmin[Batch]):
-    list_display = ("state", "name", "bar", "recipients", "went", "came_back", "did_not", "from_address", "created_at")
-    list_display_links = ("name",)
+    list_display = ("state", "named", "bar", "recipients", "went", "came_back", "did_not", "created_at")
+    list_display_links = ("named",)
     list_filter = ("status", "sender")
-    list_select_related = ("sender",)
     search_fields = ("name",)
+    lead = _("Mails that were sent together: campaigns, and tests of them.")
+    empty_hint = _("Each campaign that is sent becomes a batch.")
 
     class Media:
         css = {"all": ["delivery/admin.css"]}
@@ -230,6 +232,10 @@ class BatchAdmin(BigTableAdmin[Batch]):
     def state(self, batch: Batch) -> SafeString:
         return badge(batch.status, batch.get_status_display())
 
+    @admin.display(description=_("name and sender"))
+    def named(self, batch: Batch) -> SafeString:
+        return two_lines(batch.name, batch.sender.email)
+
     @admin.display(description=_("progress"))
     def bar(self, batch: Batch) -> SafeString:
         return meter(batch)
@@ -250,10 +256,6 @@ class BatchAdmin(BigTableAdmin[Batch]):
     def did_not(self, batch: Batch) -> str:
         return grouped(batch.failed + batch.unknown)
 
-    @admin.display(description=_("sender"))
-    def from_address(self, batch: Batch) -> str:
-        return batch.sender.email
-
 
 # -------------------------------------------------------------------------------------------------------------------- events
 
@@ -271,7 +273,8 @@ class EventAdmin(BigTableAdmin[Event]):
     list_filter = ("type",)
     list_select_related = ("message",)
     search_fields = ("message__address",)
-    search_help_text = _("The beginning of an address.")
+    search_help_text = _("The beginning of an address")
+    empty_hint = _("What happens to mails is noted here: sent, bounced, opened, called spam.")
     fields = ("type", "message", "at", "recorded_at", "detail")
 
     class Media:
@@ -304,12 +307,12 @@ class EventAdmin(BigTableAdmin[Event]):
 class SuppressionAdmin(BigTableAdmin[Suppression]):
     """Entered and removed; what stands is not changed, since it says what happened."""
 
-    list_display = ("address", "kept", "reason", "detail", "created_at")
+    list_display = ("address", "kept", "why", "created_at")
     list_filter = ("reason", "scope")
     search_fields = ("address",)
-    search_help_text = _("The beginning of an address.")
-    fields = ("address", "scope", "reason", "detail", "because", "created_at")
-    readonly_fields = ("because",)
+    search_help_text = _("The beginning of an address")
+    lead = _("Addresses that no mail, or no campaign, is sent to.")
+    empty_hint = _("Addresses that bounce, and people who call a mail spam, come here by themselves. You can add others.")
 
     class Media:
         css = {"all": ["delivery/admin.css"]}
@@ -318,8 +321,12 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
         view = self.admin_site.admin_view(pages.export_suppressions)
         return [path("export/", view, {"of": self}, name="delivery_suppression_export"), *super().get_urls()]
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Suppression]:
-        return super().get_queryset(request).select_related("event__message")
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        suppression = self.get_object(request, object_id)
+        cause = pages.linked(request, suppression.event and suppression.event.message) if suppression else None
+        return super().change_view(request, object_id, form_url, {"cause": cause, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("delivery.add_suppression")
@@ -337,12 +344,9 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
     def kept(self, suppression: Suppression) -> SafeString:
         return badge(suppression.scope, suppression.get_scope_display())
 
-    @admin.display(description=_("because of"))
-    def because(self, suppression: Suppression) -> SafeString | str:
-        if suppression.event is None:
-            return "—"
-        url = reverse("admin:delivery_message_change", args=[suppression.event.message_id])
-        return format_html('<a href="{}">{}</a>', url, suppression.event.message)
+    @admin.display(description=_("reason and detail"))
+    def why(self, suppression: Suppression) -> SafeString:
+        return two_lines(suppression.get_reason_display(), suppression.detail)
 
 
 # ------------------------------------------------------------------------------------------------------------------- workers

@@ -43,6 +43,14 @@ def brief(span: timedelta) -> str:
 
 
 @register.filter
+def pace(rate: float) -> str:
+    """Messages a second, or a minute where that is more telling."""
+    if rate >= 1:
+        return _("%(rate)s a second") % {"rate": grouped(rate)}
+    return _("%(rate)s a minute") % {"rate": grouped(60 * rate)}
+
+
+@register.filter
 def meter(batch: Batch) -> SafeString:
     """A small picture of how far a batch has come."""
     parts = ((part.name, part.x, part.width) for part in progress.bar(batch))

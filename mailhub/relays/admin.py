@@ -140,17 +140,6 @@ class RelayAdmin(ExplainedDeletion[Relay]):
 
     # -- the form: the relay's own fields, then those of its provider
 
-    @method_decorator(sensitive_post_parameters())
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except ImproperlyConfigured as error:
-            # What no key opens cannot be kept, and must not be lost by saving the rest.
-            self.message_user(request, str(error), messages.ERROR)
-            return redirect("admin:relays_relay_changelist")
-
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.GET.get("kind") in providers.REGISTRY:
             kind = dict(providers.choices())[request.GET["kind"]]
@@ -160,9 +149,18 @@ class RelayAdmin(ExplainedDeletion[Relay]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        relay = self.get_object(request, object_id)
-        context = pages.overview(relay) if relay else {}
-        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+        try:
+            relay = self.get_object(request, object_id)
+            context = pages.overview(relay) if relay else {}
+            return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+        except ImproperlyConfigured as error:
+            # A secret that no key opens cannot be kept, and must not be lost by saving the rest.
+            self.message_user(request, str(error), messages.ERROR)
+            return redirect("admin:relays_relay_changelist")
+
+    @method_decorator(sensitive_post_parameters())
+    def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().changeform_view(*args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Relay | None = None, change: bool = False, **kwargs: Any) -> Any:
         form = RelayForm.of(obj.kind if obj else request.GET["kind"])

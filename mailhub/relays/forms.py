@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.forms.boundfield import BoundField
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from mailhub.relays import providers
 from mailhub.relays.models import DedicatedIP, Quota, Relay, Route
@@ -43,6 +44,7 @@ class Secrets:
         self.stored = {name: stored[name] for name in self.secrets if stored.get(name)}
         for name, field in list(self.fields.items()):
             field.label = capfirst(field.label)
+            field.widget.attrs.setdefault("class", "vIntegerField" if isinstance(field, forms.IntegerField) else "vTextField")
             if name in self.secrets:
                 self._write_only(name, field)
 
@@ -56,6 +58,7 @@ class Secrets:
         field.required = False
         field.widget.attrs["placeholder"] = _("stored; empty keeps it")
 
+    @sensitive_variables()
     def clean(self) -> dict[str, Any] | None:
         for name, value in self.stored.items():
             remove = self.cleaned_data.pop(f"remove_{name}", False)
@@ -118,6 +121,7 @@ class RelayForm(forms.ModelForm[Relay]):
         """By their names: no value of theirs gets into the history."""
         return [*super().changed_data, *self.options.changed_data]
 
+    @sensitive_variables()
     def save(self, commit: bool = True) -> Relay:
         given = self.options.cleaned_data
         secret = providers.load(self.kind).secret_options

@@ -131,6 +131,7 @@ class DomainAdmin(ExplainedDeletion[Domain]):
     form = DomainForm
     list_display = ("name", "sender_count", "created_at")
     search_fields = ("name",)
+    deleted_too = ("dkim_keys",)
     instead = _("It goes when its last sender has gone.")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Domain]:

@@ -63,7 +63,8 @@ def test_what_is_done_before_an_interruption_stays_done(settings: Settings, monk
         relay(name, password=name)
     settings.MAILHUB_ENCRYPTION_KEYS = [NEW, OLD]
     monkeypatch.setattr(rotate_keys, "CHUNK", 2)
-    turned, seen = rotate_keys.turned, []
+    turned = rotate_keys.turned
+    seen: list[Any] = []
 
     def interrupted(*args: Any) -> tuple[str, str]:
         if len(seen) == 3:

@@ -70,16 +70,18 @@ class RelayAdmin(ExplainedDeletion[Relay]):
         return found.annotate(used=used)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The quotas of all the page's relays, a statement or two for all."""
+        """The time and the quotas of all the page's relays, each asked for once."""
         changelist: Any = super().get_changelist_instance(request)
-        self._attach_quotas(changelist.result_list)
+        self._look_at(changelist.result_list)
         return changelist
 
-    def _attach_quotas(self, relays: Iterable[Any]) -> None:
+    def _look_at(self, relays: Iterable[Any]) -> None:
+        now = clock.now()
         standings: dict[int, list[Standing]] = {}
-        for standing in limits.standing(Quota.objects.filter(relay__in=relays).order_by("limit", "pk"), clock.now()):
+        for standing in limits.standing(Quota.objects.filter(relay__in=relays).order_by("limit", "pk"), now):
             standings.setdefault(standing.quota.relay_id, []).append(standing)
         for relay in relays:
+            relay.seen_at = now
             # The one that stops it first.
             relay.tightest = min(standings.get(relay.pk, []), key=lambda standing: standing.left, default=None)
 
@@ -100,8 +102,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
         return relay.get_kind_display()
 
     @admin.display(description=_("state"))
-    def state(self, relay: Relay) -> SafeString:
-        return pages.state_line(relay, clock.now())
+    def state(self, relay: Any) -> SafeString:
+        return pages.state_line(relay, relay.seen_at)
 
     @admin.display(description=_("routes"))
     def in_routes(self, relay: Relay) -> SafeString | str:

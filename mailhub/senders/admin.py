@@ -202,9 +202,9 @@ class RouteAdmin(ExplainedDeletion[Route]):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist: Any = super().get_changelist_instance(request)
-        users = pages.users_of(changelist.result_list)
+        users, now = pages.users_of(changelist.result_list), clock.now()
         for route in changelist.result_list:
-            route.users = users[route.pk]
+            route.users, route.seen_at = users[route.pk], now
         return changelist
 
     def change_view(
@@ -219,8 +219,8 @@ class RouteAdmin(ExplainedDeletion[Route]):
         return pages.default_badge(route)
 
     @admin.display(description=_("how mail leaves"))
-    def ways(self, route: Route) -> SafeString:
-        return render_to_string("admin/relays/route/picture.html", {"steps": picture(route.members.all(), clock.now())})
+    def ways(self, route: Any) -> SafeString:
+        return render_to_string("admin/relays/route/picture.html", {"steps": picture(route.members.all(), route.seen_at)})
 
     @admin.display(description=_("senders"))
     def senders(self, route: Any) -> SafeString | str:

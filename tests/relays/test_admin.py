@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from django.views.debug import ExceptionReporter
 from pytest_django import Settings
 
@@ -49,7 +50,7 @@ class AskingForm(forms.Form):
 class Asking(Memory):
     """A kind of relay that wants to know things, two of them secret."""
 
-    label = "Asking server"
+    label = _("Asking server")
     options_form = AskingForm
     secret_options = frozenset({"password", "key"})
 

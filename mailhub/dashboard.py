@@ -7,7 +7,7 @@ index leads to, and what is counted is counted up to a limit. Nobody sees a numb
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from campaigns.models import Campaign, Contact, MailingList, Subscription
+from campaigns.models import Campaign, Contact, Subscription
 from mailhub.delivery import progress, workers
 from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
 from mailhub.delivery.templatetags.figures import grouped
@@ -129,7 +129,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
 
 def quick(request: HttpRequest) -> list[dict[str, str]]:
     """What people come for most often."""
-    found = []
+    found: list[dict[str, str]] = []
     if may(request, "add", Relay):
         found.append({"url": page(Relay, "add"), "icon": "relay", "words": _("Add relay")})
     if may(request, "add", Contact):
@@ -139,64 +139,83 @@ def quick(request: HttpRequest) -> list[dict[str, str]]:
     return found
 
 
-def steps(request: HttpRequest) -> list[dict[str, Any]]:
-    """What has to be done once before a first campaign can leave, in order; nothing once it has been."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do before the first campaign can leave."""
+
+    model: type[Model]
+    done: bool
+    #: where it is done, or "" for those who may not
+    url: str
+    title: str
+    words: str
+    button: str
+    #: all before it are done
+    next: bool = False
+
+
+def steps(request: HttpRequest) -> list[Step]:
+    """The way of a new installation to its first campaign; nothing once one has been sent."""
     if Campaign.objects.filter(batch__isnull=False).exists():
         return []
-    relay, sender, mailing_list = Relay.objects.exists(), Sender.objects.exists(), MailingList.objects.exists()
-    all_steps = [
-        (
-            Relay,
-            relay,
-            page(Relay, "add") if may(request, "add", Relay) else "",
-            _("Add a relay"),
-            _("The account at a mail server or service through which mail leaves. A sandbox inbox will do for a try."),
-            _("Add relay"),
+    found = [step for step in _steps(request) if may(request, "view", step.model)]
+    first = next((step for step in found if not step.done), None)
+    return [replace(step, next=step is first) for step in found]
+
+
+def _steps(request: HttpRequest) -> list[Step]:
+    def where(model: type[Model], exists: bool, name: str = "add") -> str:
+        """The list when something is in it already, or else the page to add to it."""
+        return page(model) if exists else page(model, name) if may(request, "add", model) else ""
+
+    route, sender, campaign = Route.objects.exists(), Sender.objects.exists(), Campaign.objects.exists()
+    return [
+        Step(
+            model=Relay,
+            done=Relay.objects.exists(),
+            url=where(Relay, False),
+            title=_("Add a relay"),
+            words=_("The account at a mail server or service through which mail leaves. A sandbox inbox will do for a try."),
+            button=_("Add relay"),
         ),
-        (
-            Route,
-            Route.objects.filter(default_for=Stream.CAMPAIGN, members__isnull=False).exists(),
-            page(Route) if Route.objects.exists() else page(Route, "add") if may(request, "add", Route) else "",
-            _("Put it into a route"),
-            _("A route says which relays carry a kind of mail, and which of them takes over. Make it the default for campaigns."),
-            _("Set up a route"),
+        Step(
+            model=Route,
+            done=Route.objects.filter(default_for=Stream.CAMPAIGN, members__isnull=False).exists(),
+            url=where(Route, route),
+            title=_("Put it into a route"),
+            words=_("A route says which relays carry a kind of mail, and which of them takes over. Make it the default for campaigns."),
+            button=_("Set up a route"),
         ),
-        (
-            Sender,
-            Sender.objects.filter(status=Sender.Status.CONFIRMED).exists(),
-            page(Sender) if sender else page(Sender, "add") if may(request, "add", Sender) else "",
-            _("Confirm a sender"),
-            _("The address that recipients see. Nothing is sent in its name before it is confirmed to be yours."),
-            _("Confirm it") if sender else _("Add a sender"),
+        Step(
+            model=Sender,
+            done=Sender.objects.filter(status=Sender.Status.CONFIRMED).exists(),
+            url=where(Sender, sender),
+            title=_("Confirm a sender"),
+            words=_("The address that recipients see. Nothing is sent in its name before it is confirmed to be yours."),
+            button=_("Confirm it") if sender else _("Add a sender"),
         ),
-        (
-            MailingList,
-            Subscription.objects.exists(),
-            page(Contact, "import") if may(request, "add", Contact) else page(MailingList) if mailing_list else "",
-            _("Bring in your first list"),
-            _("Import contacts from a CSV file, with the consent that they gave."),
-            _("Import contacts"),
+        Step(
+            model=Contact,
+            done=Subscription.objects.exists(),
+            url=where(Contact, False, "import"),
+            title=_("Bring in your first list"),
+            words=_("Import contacts from a CSV file, with the consent that they gave."),
+            button=_("Import contacts"),
         ),
-        (
-            Campaign,
-            False,
-            page(Campaign) if Campaign.objects.exists() else page(Campaign, "add") if may(request, "add", Campaign) else "",
-            _("Send your first campaign"),
-            _("Write it, send a test to yourself, and send it: you will see what becomes of every single mail."),
-            _("Go to the campaigns") if Campaign.objects.exists() else _("New campaign"),
+        Step(
+            model=Campaign,
+            done=False,
+            url=where(Campaign, campaign),
+            title=_("Send your first campaign"),
+            words=_("Write it, send a test to yourself, and send it: you will see what becomes of every single mail."),
+            button=_("Go to the campaigns") if campaign else _("New campaign"),
         ),
     ]
-    found = []
-    for model, done, url, title, words, button in all_steps:
-        if may(request, "view", model):
-            first = not done and all(step["done"] for step in found)
-            found.append({"done": done, "next": first, "url": url, "title": title, "words": words, "button": button})
-    return found
 
 
 def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
     """What somebody should do something about."""
-    found = []
+    found: list[dict[str, str]] = []
     if may(request, "view", Worker) and (missing := unserved(now)):
         if len(missing) == len(workers.QUEUES):
             words = _("No worker is running: what is accepted waits.")
@@ -227,7 +246,7 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
 
 def relays(now: datetime) -> list[dict[str, Any]]:
     """Each with its state in a word; those that need a look first."""
-    found = []
+    found: list[dict[str, Any]] = []
     for relay in Relay.objects.only("name", "status", "resting_until")[:MANY]:
         resting = relay.status == Relay.Status.ACTIVE and not relay.is_available(now)
         state, words = ("resting", _("resting")) if resting else (relay.status, relay.get_status_display())
@@ -263,7 +282,7 @@ def troubles(now: datetime) -> list[dict[str, Any]]:
     for status in (Message.Status.BOUNCED, Message.Status.COMPLAINED, Message.Status.FAILED, Message.Status.UNKNOWN):
         # Index delivery_message_trouble.
         newest = Message.objects.filter(status=status).order_by("-pk")
-        found += newest.values("pk", "address", "status", "reply", "created_at", "settled_at")[:6]
+        found.extend(dict(row) for row in newest.values("pk", "address", "status", "reply", "created_at", "settled_at")[:6])
     for row in found:
         row["at"] = row["settled_at"] or row["created_at"]
         row |= {"age": timesince(row["at"], now, depth=1), "words": Message.Status(row["status"]).label}
@@ -385,7 +404,7 @@ def _outcomes(keys: Sequence[int]) -> list[dict[str, int]]:
 
 
 def keys_at(rows: QuerySet[Any], column: str, moments: Sequence[datetime]) -> list[int]:
-    """For each moment the key of the last row before it (0 when there is none), of rows whose keys grow with the times in `column`.
+    """For each moment a key that parts the rows before it from those after it, of rows whose keys grow with the times in `column`.
 
     All are narrowed down together: four looks at PROBES keys at most. Of ten million rows that finds the very one; where clocks or
     transactions made neighbours change places, it is off by a few."""
@@ -401,7 +420,7 @@ def keys_at(rows: QuerySet[Any], column: str, moments: Sequence[datetime]) -> li
             break
         times = sorted(rows.filter(pk__in=probes).order_by().values_list("pk", column))
         brackets = [_narrow(bracket, times, moment) for bracket, moment in zip(brackets, moments, strict=True)]
-    return [0 if low < oldest else low for low, _high in brackets]
+    return [low for low, _high in brackets]
 
 
 def _probes(brackets: Iterable[tuple[int, int]]) -> set[int]:

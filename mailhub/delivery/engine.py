@@ -1,7 +1,9 @@
-"""The drain: claim, prepare, hand over and settle, side by side, for one relay.
+"""The drain: claim, prepare, mark, hand over and settle, side by side, for one relay.
 
 The four decisions of relays/base.py are caught here and nowhere else. Sockets live in an event loop; the database is spoken to from one
 thread, a group of messages at a time; no transaction is open while a relay is spoken to.
+
+When the database goes away nothing more is claimed or marked, so nothing more leaves; what has left is stored when it is back.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,13 +20,14 @@ from typing import ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from mailhub.delivery import prepare, queue, workers
-from mailhub.delivery.models import Attempt, Content, Lease, Message
+from mailhub.delivery.models import Attempt, Lease, Message
 from mailhub.delivery.queue import LeaseLost, Outcome
 from mailhub.lib import backoff
+from mailhub.lib.tasks import Queue
 from mailhub.relays.base import (
     Deferred,
     Envelope,
@@ -41,15 +44,26 @@ from mailhub.relays.models import Relay, Stream
 
 logger = logging.getLogger(__name__)
 
-# A drain works this long and then asks to be called again, well within the task's time-out.
+# A drain works this long and then asks to be called again.
 SLICE = timedelta(seconds=15)
-# Outcomes are stored when one of these is reached.
+# What is being handed over when that time is over gets so much longer; then its outcome is unknown. A provider gives up sooner by itself.
+GRACE = timedelta(seconds=60)
+# Storing an outcome is tried for this long when the database is away: nobody else knows it. All three together stay below the time-out
+# of a task (settings.py).
+STORE_FOR = timedelta(seconds=40)
+# Seconds between two renewals of the lease.
+RENEW_EVERY = 5
+# Outcomes are stored when one of these is reached: seconds, and how many there are.
 SETTLE_EVERY = 0.1
 SETTLE_AT = 200
-# Storing an outcome is tried for this long when the database is away: nobody else knows it.
-STORE_FOR = timedelta(seconds=60)
-# The most that one claim takes; small at first, doubled while the relay keeps up.
+# What one claim takes: a little at first, as much as the relay takes in half a second later on.
+CLAIM_LEAST = 20
 CLAIM_MOST = 500
+# How many messages a drain has marked and not yet settled, at most: so many may be unknown when it is killed.
+WINDOW = 500
+# How many mails are made at a time, and how many bytes of them are held ready: attachments may have 25 MB.
+MADE_TOGETHER = 25
+HELD_READY = 16_000_000
 # Compiled contents kept by one drain: a campaign has one, transactional mail one a message.
 CONTENTS_KEPT = 100
 
@@ -60,31 +74,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A message with its mail, marked or about to be."""
+    """A message with its mail."""
 
     message: Message
     envelope: Envelope
 
 
-def drain(relay: Relay, seconds: float = SLICE.total_seconds()) -> int:
+def drain(relay: Relay, work: Queue = "bulk", seconds: float = SLICE.total_seconds()) -> int:
     """Hand over what is due for `relay` until nothing is, or the time is over; returns how many messages were settled.
 
     Returns 0 at once when the relay rests or others use all its connections. Safe to call twice, at once, anywhere."""
-    queue.woken(relay)
-    wanted = queue.due(relay)
-    if wanted is None:
+    queue.woken(relay, work)
+    if work not in queue.due(relay):
         return 0
-    lease = queue.take_lease(relay, wanted)
+    lease = queue.take_lease(relay, work)
     if lease is None:
         return 0
     run = Drain(relay, lease, seconds)
     try:
         async_to_sync(run.run)()
     finally:
-        queue.end_lease(lease)
-    # What came while this drain was ending found no free connection and has nobody else to turn to.
-    if not run.stopping and (wanted := queue.due(relay)):
-        queue.wake_relay(relay, wanted)
+        try:
+            queue.end_lease(lease)
+        except DatabaseError:
+            logger.exception("lease %s could not be ended and will run out", lease.pk)
+    if not run.stopping:
+        queue.wake_again(relay)
     return run.settled
 
 
@@ -93,113 +108,269 @@ async def in_database(function: Callable[P, T], /, *args: P.args, **kwargs: P.kw
     return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
 
 
+def reconnect() -> None:
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+class Line:
+    """What is marked, in line for the connections. Who has waited least is served first, since their connection is still open."""
+
+    def __init__(self) -> None:
+        self.items: deque[Ready] = deque()
+        self.waiting: list[asyncio.Future[bool]] = []
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def put(self, items: Collection[Ready]) -> None:
+        self.items.extend(items)
+        self.call(len(items))
+
+    def call(self, count: int, come: bool = True) -> None:
+        """Have up to so many of those who wait look, or go."""
+        while count and self.waiting:
+            future = self.waiting.pop()
+            if not future.done():
+                future.set_result(come)
+                count -= 1
+
+    def close(self) -> None:
+        """Nothing more comes: those who wait may go, and those at work finish what is there."""
+        self.closed = True
+        self.call(len(self.waiting), come=False)
+
+    async def something(self) -> bool:
+        """Wait until there is something; False when the caller may go."""
+        while not self.items:
+            if self.closed:
+                return False
+            future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self.waiting.append(future)
+            if not await future:
+                return False
+        return True
+
+
+class Rate:
+    """Messages a second, as of late."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self.noted = time.monotonic()
+
+    def note(self, count: int) -> None:
+        """So many since the last note."""
+        now = time.monotonic()
+        passed = max(now - self.noted, 0.001)
+        # What was so half a second ago counts half as much.
+        self.value += (count / passed - self.value) * (1 - 0.5 ** (passed / 0.5))
+        self.noted = now
+
+
 class Drain:
     def __init__(self, relay: Relay, lease: Lease, seconds: float) -> None:
         self.relay = relay
         self.lease = lease
-        self.provider: Provider = relay.provider()
         self.deadline = time.monotonic() + seconds
         #: settled messages
         self.settled = 0
-        #: the worker is to stop, or the lease is lost: nothing more is claimed or handed over
+        #: the worker is to stop, or the database is away: nothing more is claimed or handed over
         self.stopping = False
+        #: others may have what was held: as above, and nothing is handed back
+        self.lost = False
+        #: why the relay takes nothing at present
+        self.down: RelayDown | None = None
         #: the relay took at least one mail
         self.accepted = False
+        #: nothing more will be claimed; nothing more will be handed over
+        self.fed = self.finished = False
+        #: claimed and certainly not handed over, by key
+        self.held: dict[int, Message] = {}
         self.compiled: dict[int, prepare.Compiled | Refused] = {}
-        self.prepared: deque[Ready] = deque()
-        self.ready: asyncio.Queue[Ready | None] = asyncio.Queue()
+        #: finished mails that are not marked; transactional ones go first
+        self.urgent: deque[Ready] = deque()
+        self.made: deque[Ready] = deque()
+        self.bytes_ready = 0
+        #: marked, and waiting for a connection
+        self.line = Line()
+        #: how many are marked and not settled
+        self.marked = 0
         self.outcomes: list[Outcome] = []
-        self.hand_back: list[Message] = []
-        self.down: RelayDown | None = None
-        self.open_sessions = 0
-        # How many messages are marked and waiting for a connection, at most: what is unknown after a kill is bounded by it.
-        self.window = 2 * lease.connections
-        self.room = asyncio.Event()
+        self.rate = Rate()
+        #: the relay took at least one connection; so many are being asked for
+        self.connected = False
+        self.connecting = 0
+        self.senders: list[asyncio.Task[None]] = []
+        # Set when there may be something to do for feed(), fill() and record().
+        self.hungry, self.room, self.full = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
-        recorder = asyncio.create_task(self.record())
-        senders = [asyncio.create_task(self.hand_over()) for _ in range(self.lease.connections)]
         try:
-            await self.feed(senders)
+            self.provider: Provider = await in_database(self.relay.provider)
+        except Exception as error:  # options that no form let through, or secrets that no key opens
+            logger.exception("relay %s cannot be used", self.relay.pk)
+            self.down = RelayDown(Reply(None, "", f"{type(error).__name__}: {error}"))
+            await self.tell_health()
+            return
+        pulse = asyncio.create_task(self.pulse())
+        recorder = asyncio.create_task(self.record())
+        self.senders = [asyncio.create_task(self.hand_over()) for _ in range(self.lease.connections)]
+        feeder = asyncio.create_task(self.feed())
+        try:
+            await self.fill()
+            await feeder
         finally:
-            for _ in senders:
-                self.ready.put_nowait(None)
-            await asyncio.gather(*senders)
+            await self.end_senders()
             self.finished = True
+            self.full.set()
             await recorder
-        await self.give_back()
-
-    # -- claim and prepare
+            await self.give_back()
+            pulse.cancel()
+        await self.tell_health()
 
     @property
     def over(self) -> bool:
-        return self.stopping or self.down is not None or time.monotonic() >= self.deadline
+        """Nothing more is to be claimed or marked."""
+        if self.stopping or self.lost or self.down or time.monotonic() >= self.deadline:
+            return True
+        # Nobody is left to hand over.
+        return all(sender.done() for sender in self.senders)
 
-    async def feed(self, senders: Sequence[asyncio.Task[None]]) -> None:
-        """Keep the window full until nothing is due or the time is over."""
-        size = max(self.window, 20)
-        while not self.over:
-            asked = time.monotonic()
-            try:
+    # -- claim and make
+
+    async def feed(self) -> None:
+        """Keep half a second's mail made, until nothing is due or the time is over."""
+        try:
+            while not self.over:
+                size = self.claim_size
+                if len(self.urgent) + len(self.made) > size // 2:
+                    await wait(self.hungry)
+                    continue
                 messages = await in_database(queue.claim, self.lease, size)
-            except LeaseLost:
-                self.stopping = True
-                break
-            if not messages:
-                break
-            await self.prepare(messages)
-            while self.prepared and not self.over and not all(sender.done() for sender in senders):
-                await self.fill_window()
-            # A claim should last about half a second: long enough to be cheap, short enough to let urgent mail in.
-            size = min(size * 2, CLAIM_MOST) if time.monotonic() - asked < 0.5 else max(size // 2, self.window)
-            if all(sender.done() for sender in senders):
-                break
+                if not messages:
+                    break
+                self.held.update({message.pk: message for message in messages})
+                await self.make(deque(messages))
+        except LeaseLost:
+            self.lost = True
+        except DatabaseError:
+            await self.database_away()
+        finally:
+            self.fed = True
+            self.room.set()
 
-    async def prepare(self, messages: list[Message]) -> None:
-        await self.compile({message.content_id for message in messages})
-        for message in messages:
+    @property
+    def claim_size(self) -> int:
+        return int(min(max(self.rate.value / 2, CLAIM_LEAST, 2 * self.lease.connections), CLAIM_MOST))
+
+    async def make(self, messages: deque[Message]) -> None:
+        """The mails of claimed messages, a few at a time."""
+        while messages and not self.over:
+            if self.bytes_ready > HELD_READY:
+                await wait(self.hungry)
+                continue
+            group = await in_database(self.group, messages)
+            await self.compile({message.content_id for message in group})
             started = timezone.now()
-            try:
-                compiled = self.compiled[message.content_id]
-                if isinstance(compiled, Refused):
-                    raise compiled
-                envelope = compiled.envelope(message)
-            except Refused as refusal:
-                self.refused(message, refusal, started)
-            except Exception as error:
-                logger.exception("message %s could not be prepared", message.pk)
-                self.deferred(message, Deferred(Reply(None, "", f"{type(error).__name__} while preparing the mail")), started)
-            else:
-                self.prepared.append(Ready(message, envelope))
-            await asyncio.sleep(0)
+            for message, mail in await asyncio.to_thread(self.make_group, group):
+                if isinstance(mail, Refused):
+                    self.refused(message, mail, started)
+                elif isinstance(mail, Deferred):
+                    self.deferred(message, mail, started)
+                else:
+                    self.bytes_ready += len(mail.data)
+                    (self.urgent if message.stream == Stream.TRANSACTIONAL else self.made).append(Ready(message, mail))
+            self.room.set()
+
+    def group(self, messages: deque[Message]) -> list[Message]:
+        """Take the next few, of which not too much has to be loaded at once."""
+        group = [messages.popleft() for _ in range(min(MADE_TOGETHER, len(messages)))]
+        missing = {message.content_id for message in group} - self.compiled.keys()
+        if len(missing) > 1:
+            sizes = queue.sizes(missing)
+            room = HELD_READY
+            for place, message in enumerate(group):
+                room -= sizes.pop(message.content_id, 0)
+                if room < 0 and place:
+                    messages.extendleft(reversed(group[place:]))
+                    return group[:place]
+        return group
 
     async def compile(self, wanted: set[int]) -> None:
-        if len(self.compiled) > CONTENTS_KEPT:
-            self.compiled.clear()
         missing = wanted - self.compiled.keys()
-        if missing:
-            for content in await in_database(lambda: list(Content.objects.filter(pk__in=missing))):
-                try:
-                    self.compiled[content.pk] = await asyncio.to_thread(prepare.Compiled, content)
-                except Refused as refusal:
-                    self.compiled[content.pk] = refusal
+        if not missing:
+            return
+        kept = wanted if len(self.compiled) > CONTENTS_KEPT else self.compiled.keys()
+        # A finished mail may be large, and most have one recipient.
+        self.compiled = {pk: each for pk, each in self.compiled.items() if pk in kept and (pk in wanted or not is_finished(each))}
+        for content, signer in await in_database(prepare.load, missing):
+            try:
+                self.compiled[content.pk] = await asyncio.to_thread(prepare.Compiled, content, signer)
+            except Refused as refusal:
+                self.compiled[content.pk] = refusal
 
-    async def fill_window(self) -> None:
-        """Mark the next messages, as many as the window has room for, and pass them to the connections."""
-        while self.ready.qsize() > self.window // 2 and not self.over:
-            self.room.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.room.wait(), 1)
-        if self.over:
-            return
-        group = [self.prepared.popleft() for _ in range(min(self.window - self.ready.qsize(), len(self.prepared)))]
+    def make_group(self, messages: list[Message]) -> list[tuple[Message, Envelope | Refused | Deferred]]:
+        return [(message, self.make_one(message)) for message in messages]
+
+    def make_one(self, message: Message) -> Envelope | Refused | Deferred:
         try:
-            await in_database(queue.mark, self.lease, [item.message for item in group])
-        except LeaseLost:
-            self.stopping = True
-            return
+            compiled = self.compiled[message.content_id]
+            if isinstance(compiled, Refused):
+                return compiled
+            return compiled.sign(compiled.envelope(message))
+        except Refused as refusal:
+            return refusal
+        except Exception as error:  # ours: the others must not suffer, and it may be mended by the next try
+            logger.exception("message %s could not be made", message.pk)
+            return Deferred(Reply(None, "", f"{type(error).__name__} while making the mail"))
+
+    # -- mark
+
+    async def fill(self) -> None:
+        """Mark the next mails, as many as the connections will soon want, and pass them on."""
+        while not self.over:
+            if not self.urgent and not self.made:
+                if self.fed:
+                    return
+                await wait(self.room)
+                continue
+            limit = self.ready_limit
+            room = min(limit - len(self.line), WINDOW - self.marked)
+            # A group at a time, and not one as each leaves.
+            if len(self.line) > limit // 2 or room < 1:
+                await wait(self.room)
+                continue
+            group = [self.next_made() for _ in range(min(room, len(self.urgent) + len(self.made)))]
+            try:
+                marked = await in_database(queue.mark, self.lease, [item.message for item in group])
+            except LeaseLost:
+                self.lost = True
+            except DatabaseError:
+                # Marked or not, they are not handed over but handed back.
+                await self.database_away()
+            else:
+                self.pass_on(group, marked)
+
+    @property
+    def ready_limit(self) -> int:
+        """What the connections take in a tenth of a second."""
+        return int(min(max(self.rate.value / 10, 2 * self.lease.connections), WINDOW // 2))
+
+    def next_made(self) -> Ready:
+        item = (self.urgent or self.made).popleft()
+        self.bytes_ready -= len(item.envelope.data)
+        self.hungry.set()
+        return item
+
+    def pass_on(self, group: list[Ready], marked: list[Message]) -> None:
+        self.marked += len(marked)
+        ours = {message.pk for message in marked}
+        self.line.put([item for item in group if item.message.pk in ours])
         for item in group:
-            self.ready.put_nowait(item)
+            if item.message.pk not in ours:
+                del self.held[item.message.pk]
 
     # -- hand over
 
@@ -207,42 +378,47 @@ class Drain:
         """One connection's life: open it when there is something to send, and send until there is nothing."""
         session: Session | None = None
         try:
-            while item := await self.ready.get():
-                self.room.set()
-                if self.stopping or self.down:
-                    self.hand_back.append(item.message)
-                    continue
+            while await self.line.something() and not (self.stopping or self.lost or self.down):
                 if session is not None and session.spent:
                     await session.close()
-                    self.open_sessions -= 1
                     session = None
                 if session is None:
                     session = await self.connect()
                     if session is None:
-                        if not self.down:
-                            # Others still have a connection: the relay wants fewer of them.
-                            self.ready.put_nowait(item)
-                            return
-                        self.hand_back.append(item.message)
-                        continue
+                        # Perhaps the relay wants fewer connections.
+                        self.line.call(1)
+                        return
+                    # Others may have taken it meanwhile.
+                    continue
+                item = self.line.items.popleft()
+                self.room.set()
                 await self.send(session, item)
         finally:
             if session is not None:
-                self.open_sessions -= 1
                 await session.close()
 
     async def connect(self) -> Session | None:
+        """None when the relay does not want another connection; when it wants none at all it is down."""
+        self.connecting += 1
         try:
             session = await self.provider.open()
         except RelayDown as error:
-            if not self.open_sessions:
-                self.down = error
-            return None
-        self.open_sessions += 1
-        return session
+            failure = error
+        except Exception as error:  # a provider's bug
+            logger.exception("relay %s could not be opened", self.relay.pk)
+            failure = RelayDown(Reply(None, "", f"{type(error).__name__}: {error}"))
+        else:
+            self.connected = True
+            return session
+        finally:
+            self.connecting -= 1
+        if not self.connected and not self.connecting:
+            self.down = failure
+        return None
 
     async def send(self, session: Session, item: Ready) -> None:
         message, started = item.message, timezone.now()
+        del self.held[message.pk]
         try:
             reply = await session.send(item.envelope)
         except Refused as refusal:
@@ -251,15 +427,28 @@ class Drain:
             self.deferred(message, deferral, started)
         except RelayDown as error:
             self.down = error
-            self.handed_back(message, error, started)
+            self.not_asked(message, error, started)
         except OutcomeUnknown as error:
             self.unknown(message, error, started)
+        except asyncio.CancelledError:
+            self.unknown(message, OutcomeUnknown(Reply(None, "", "no reply in time")), started)
+            raise
         except Exception as error:  # a provider's bug must not cost the others their outcomes
             logger.exception("relay %s failed on message %s", self.relay.pk, message.pk)
             self.unknown(message, OutcomeUnknown(Reply(None, "", f"{type(error).__name__} in the provider")), started)
         else:
             self.accepted = True
             self.outcome(message, Attempt.Outcome.SENT, reply, started, Status.SENT)
+
+    async def end_senders(self) -> None:
+        """Let them finish what they have in flight."""
+        self.line.close()
+        _done, late = await asyncio.wait(self.senders, timeout=GRACE.total_seconds())
+        for sender in late:
+            sender.cancel()
+        for ended in await asyncio.gather(*self.senders, return_exceptions=True):
+            if isinstance(ended, Exception):
+                logger.error("a connection of relay %s ended badly", self.relay.pk, exc_info=ended)
 
     # -- the decisions
 
@@ -271,8 +460,12 @@ class Drain:
         started: datetime,
         status: Message.Status,
         next_attempt_at: datetime | None = None,
+        counted: bool = True,
     ) -> None:
-        self.outcomes.append(Outcome(message, attempt, reply, started, timezone.now(), status, next_attempt_at))
+        self.held.pop(message.pk, None)
+        self.outcomes.append(Outcome(message, attempt, reply, started, timezone.now(), status, next_attempt_at, counted))
+        if len(self.outcomes) >= SETTLE_AT:
+            self.full.set()
 
     def refused(self, message: Message, refusal: Refused, started: datetime) -> None:
         status = Status.BOUNCED if refusal.fault == Fault.RECIPIENT else Status.FAILED
@@ -286,10 +479,9 @@ class Drain:
         else:
             self.outcome(message, Attempt.Outcome.DEFERRED, deferral.reply, started, Status.DEFERRED, again)
 
-    def handed_back(self, message: Message, error: RelayDown, started: datetime) -> None:
-        message.attempts -= 1
-        status = Status.DEFERRED if message.attempts else Status.QUEUED
-        self.outcome(message, Attempt.Outcome.RELAY_DOWN, error.reply, started, status, timezone.now())
+    def not_asked(self, message: Message, error: RelayDown, started: datetime) -> None:
+        status = Status.DEFERRED if message.attempts > 1 else Status.QUEUED
+        self.outcome(message, Attempt.Outcome.RELAY_DOWN, error.reply, started, status, counted=False)
 
     def unknown(self, message: Message, error: SendError, started: datetime) -> None:
         """Transactional mail goes once more; a campaign's does not: twice is worse there than never."""
@@ -302,68 +494,102 @@ class Drain:
 
     # -- settle
 
-    finished = False
-
     async def record(self) -> None:
-        """Store outcomes in groups, and keep the lease and the worker's heartbeat fresh, until the drain is finished."""
-        beat = time.monotonic()
+        """Store outcomes in groups, until the drain is finished."""
         while not self.finished or self.outcomes:
+            before = len(self.outcomes)
             if not self.finished:
-                await asyncio.sleep(SETTLE_EVERY)
-            if self.outcomes:
+                await wait(self.full, SETTLE_EVERY)
+            self.rate.note(len(self.outcomes) - before)
+            while self.outcomes:
                 group, self.outcomes[:SETTLE_AT] = self.outcomes[:SETTLE_AT], []
                 await self.store(group)
-            if time.monotonic() - beat > 1:
-                beat = time.monotonic()
-                await self.stay_alive()
+                self.marked -= sum(outcome.message.status == Status.SENDING for outcome in group)
+                self.room.set()
 
     async def store(self, group: list[Outcome]) -> None:
+        try:
+            await self.insist(queue.settle, self.lease, group)
+        except LeaseLost:
+            self.lost = True
+        except OperationalError:
+            logger.critical("outcomes of messages %s could not be stored", [outcome.message.pk for outcome in group])
+        except Exception:
+            if len(group) == 1:
+                logger.critical("the outcome of message %s could not be stored", group[0].message.pk, exc_info=True)
+                return
+            # One of them is to blame, and must not cost the others theirs.
+            for outcome in group:
+                await self.store([outcome])
+        else:
+            self.settled += len(group)
+
+    async def insist(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """in_database(), again and again while the database is away. To do it twice must be no more than to do it once. Raises what
+        `function` raises, and OperationalError when the database stays away."""
         give_up = time.monotonic() + STORE_FOR.total_seconds()
         while True:
             try:
-                await in_database(queue.settle, self.lease, group)
-            except LeaseLost:
-                self.stopping = True
-                return
-            except DatabaseError:
+                return await in_database(function, *args, **kwargs)
+            except (OperationalError, InterfaceError) as error:
+                await self.database_away()
                 if time.monotonic() > give_up:
-                    ids = [outcome.message.pk for outcome in group]
-                    logger.critical("outcomes of messages %s could not be stored", ids)
-                    raise
-                logger.exception("the database does not answer; outcomes are kept and stored again")
-                self.stopping = True
+                    raise OperationalError("the database stays away") from error
                 await asyncio.sleep(1)
-                await in_database(reconnect)
-            else:
-                self.settled += len(group)
-                return
 
-    async def stay_alive(self) -> None:
-        try:
-            await in_database(queue.renew, self.lease)
-            if not await in_database(workers.beat):
+    async def database_away(self) -> None:
+        if not self.stopping:
+            logger.exception("the database does not answer: nothing more is claimed or handed over")
+        self.stopping = True
+        await in_database(reconnect)
+
+    async def pulse(self) -> None:
+        """Keep the lease fresh, and tell the supervisor that the worker lives, whatever the database does."""
+        renewed = time.monotonic()
+        while True:
+            if not workers.beat():
                 self.stopping = True
-        except LeaseLost:
-            self.stopping = True
-        except DatabaseError:
-            await in_database(reconnect)
+            if time.monotonic() - renewed > RENEW_EVERY:
+                renewed = time.monotonic()
+                try:
+                    await in_database(queue.renew, self.lease)
+                except LeaseLost:
+                    self.lost = True
+                except DatabaseError:
+                    await in_database(reconnect)
+            await asyncio.sleep(1)
 
     async def give_back(self) -> None:
-        """Hand back what was claimed and not sent, and tell the relay's health."""
-        while not self.ready.empty():
-            if item := self.ready.get_nowait():
-                self.prepared.append(item)
-        messages = self.hand_back + [item.message for item in self.prepared]
-        with suppress(LeaseLost):
-            await in_database(queue.release, self.lease, messages)
+        """Hand back what was claimed and has not left."""
+        try:
+            await self.insist(queue.release, self.lease, list(self.held.values()))
+        except LeaseLost:
+            self.lost = True
+        except DatabaseError:
+            logger.exception("what lease %s holds could not be handed back and will be reaped", self.lease.pk)
+
+    async def tell_health(self) -> None:
+        try:
+            await self.insist(self.health)
+        except DatabaseError:
+            logger.exception("the health of relay %s could not be stored", self.relay.pk)
+
+    def health(self) -> None:
+        self.relay.refresh_from_db(fields=["failures"])
+        if self.accepted:
+            self.relay.recovered()
+            self.relay.failures = 0
         if self.down:
-            await in_database(self.relay.rest, self.down.rest, str(self.down.reply))
-            logger.warning("relay %s rests: %s", self.relay.pk, self.down.reply)
-        elif self.accepted:
-            await in_database(self.relay.recovered)
+            self.relay.rest(self.down.rest, str(self.down.reply))
+            logger.warning("relay %s rests until %s: %s", self.relay.pk, self.relay.resting_until, self.down.reply)
 
 
-def reconnect() -> None:
-    if not connection.in_atomic_block:
-        connection.close()
-    close_old_connections()
+def is_finished(compiled: prepare.Compiled | Refused) -> bool:
+    return isinstance(compiled, prepare.Compiled) and compiled.raw is not None
+
+
+async def wait(event: asyncio.Event, seconds: float = 0.5) -> None:
+    """For `event`, or for the time after which it is time to look anyway."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    event.clear()

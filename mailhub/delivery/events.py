@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import F
 
 from mailhub.delivery.models import COUNTER_OF, Batch, Event, Message, Suppression
-from mailhub.lib import addresses
+from mailhub.lib import addresses, clock
 
 # The state that a report of this type claims. Other types (opened, clicked, ...) only count.
 CLAIMED_STATE = {
@@ -39,24 +39,40 @@ class Tally:
             change[after] += 1
 
     def write(self) -> None:
+        """Also ends the batches whose last message this was."""
         # In order of key, so that two transactions never wait for each other.
         for batch, change in sorted(self.changes.items()):
             Batch.objects.filter(pk=batch).update(**{name: F(name) + by for name, by in change.items() if by})
+        finish(self.changes)
+
+
+def finish(batches: Iterable[int]) -> None:
+    """End those that have all their recipients and none waiting."""
+    pks = list(batches)
+    if pks:
+        Batch.objects.filter(pk__in=pks, status=Batch.Status.RUNNING, filled=True, waiting=0, deferred=0).update(
+            status=Batch.Status.DONE, finished_at=clock.now()
+        )
 
 
 def write(events: Iterable[Event]) -> None:
-    """Store events of recipients whose address proved bad, or who complained, together with the suppression that follows."""
+    """Store events; those of recipients whose address proved bad, or who complained, together with the suppression that follows."""
     stored = Event.objects.bulk_create(events)
+    told = {addresses.key(event.message.address): event for event in stored if event.type in SUPPRESSES}
+    if not told:
+        return
     Suppression.objects.bulk_create(
+        # In order, for the same reason as above.
         [
-            Suppression(
-                address=addresses.key(event.message.address), reason=SUPPRESSES[Event.Type(event.type)], detail=event.detail, event=event
-            )
-            for event in stored
-            if event.type in SUPPRESSES
+            Suppression(address=address, reason=SUPPRESSES[Event.Type(event.type)], detail=event.detail, event=event)
+            for address, event in sorted(told.items())
         ],
         ignore_conflicts=True,
     )
+    # Who is spared campaigns already is spared everything from now on.
+    for held in Suppression.objects.filter(address__in=told, scope=Suppression.Scope.CAMPAIGN).order_by("address").select_for_update():
+        event = told[held.address]
+        Suppression.objects.filter(pk=held.pk).update(scope=Suppression.Scope.ALL, detail=event.detail, event=event)
 
 
 @transaction.atomic
@@ -69,6 +85,7 @@ def record(message: Message, type: str, *, at: datetime, detail: str = "") -> Ev
     if claimed and claimed in Message.MOVES[Message.Status(held.status)]:
         tally = Tally()
         tally.move(held, claimed)
-        Message.objects.filter(pk=held.pk).update(status=claimed, reply=event.detail, settled_at=at)
+        # A worker that holds it finds that it does not any more.
+        Message.objects.filter(pk=held.pk).update(status=claimed, reply=event.detail, settled_at=at, lease=None)
         tally.write()
     return event

@@ -132,6 +132,8 @@ class Lease(models.Model):
     Whoever writes a message's outcome must still hold the lease; when it runs out, queue.reap() takes the messages back."""
 
     relay = models.ForeignKey(Relay, models.CASCADE, related_name="leases", verbose_name=pgettext_lazy("mail", "relay"))
+    # A drain of the transactional queue leaves campaigns alone; one of the bulk queue takes both.
+    queue = models.CharField(_("queue"), max_length=20, default="bulk")
     node = models.CharField(_("node"), max_length=200)
     connections = models.PositiveSmallIntegerField(_("connections"))
     started_at = models.DateTimeField(_("started"))
@@ -162,21 +164,21 @@ class Message(models.Model):
         UNKNOWN = "unknown", _("outcome unknown")  # handed over, no reply stored; perhaps accepted
         CANCELED = "canceled", _("withdrawn")  # staff withdrew it before it left
 
-    # A report may only take a message up this ladder: delivered never undoes a bounce, a bounce never a complaint.
+    # A report may only take a message up this ladder: delivered never undoes a bounce, a bounce never a complaint. It may come before
+    # we have stored the relay's reply, or while the message waits to be repeated because that reply got lost.
+    REPORTED: ClassVar = {Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED}
     MOVES: ClassVar = {
-        Status.QUEUED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED},
-        Status.DEFERRED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED},
-        Status.CLAIMED: {Status.SENDING, Status.QUEUED, Status.DEFERRED, Status.SUPPRESSED, Status.FAILED},
-        Status.SENDING: {
-            Status.SENT, Status.BOUNCED, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN,
-        },
+        Status.QUEUED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
+        Status.DEFERRED: {Status.CLAIMED, Status.SENT, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
+        Status.CLAIMED: {Status.SENDING, Status.QUEUED, Status.DEFERRED, Status.FAILED, *REPORTED},
+        Status.SENDING: {Status.SENT, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN, *REPORTED},
         Status.SENT: {Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED},
         Status.DELIVERED: {Status.BOUNCED, Status.COMPLAINED},
         Status.BOUNCED: {Status.COMPLAINED},
         Status.COMPLAINED: set(),
         Status.FAILED: {Status.QUEUED},
         Status.SUPPRESSED: set(),
-        Status.UNKNOWN: {Status.SENT, Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED, Status.QUEUED},
+        Status.UNKNOWN: {Status.SENT, Status.FAILED, Status.DEFERRED, Status.QUEUED, *REPORTED},
         Status.CANCELED: set(),
     }  # fmt: skip
 
@@ -198,7 +200,7 @@ class Message(models.Model):
     # After this nobody would want the mail any more: it fails instead of being tried again.
     expires_at = models.DateTimeField(_("expires"))
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
-    # Claims that ended with the worker's death. After two the message is claimed alone, after three it is quarantined.
+    # Claims that ended with the worker's death: queue.TOGETHER says what follows.
     lost_leases = models.PositiveSmallIntegerField(_("lost with a worker"), default=0)
     # Transactional mail whose outcome was unknown is sent once more; this says that it was.
     repeated = models.BooleanField(_("sent again after an unknown outcome"), default=False)

@@ -1,20 +1,25 @@
 """The queue: the only place that takes messages out and puts them back.
 
-Locks are taken in one order everywhere: lease, messages, quotas, batches. A claim never waits for a message (SKIP LOCKED).
+Locks are taken in one order everywhere: lease, messages (by their keys), quotas, suppressions, batches. A claim never waits for a message
+(SKIP LOCKED).
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import socket
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models.functions import Length
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django_stubs_ext import StrOrPromise
 
 from mailhub.delivery import events
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Suppression
@@ -31,8 +36,10 @@ LEASE = timedelta(seconds=30)
 # A wake-up that has not begun by then is taken for lost.
 WAKE_LOST = timedelta(seconds=60)
 # How many messages are claimed together, by the number of workers that died holding them: one that kills workers is soon alone, and
-# those that were merely beside it get through.
-TOGETHER = (500, 25, 1)
+# those that were merely beside it get through. After the last it is quarantined. Three times alone, since a worker may die for another
+# reason, too.
+TOGETHER = (500, 25, 1, 1, 1)
+# How long a mail is tried: transactional from its acceptance on, a campaign's from its first try, as a quota may keep it for weeks.
 LIFETIME = {Stream.TRANSACTIONAL: timedelta(days=3), Stream.CAMPAIGN: timedelta(days=3)}
 # Transactional mail with an unknown outcome goes once more after this.
 REPEAT_AFTER = timedelta(seconds=60)
@@ -52,8 +59,8 @@ def enqueue(messages: Sequence[Message]) -> None:
     """Insert new messages, in the caller's transaction, and wake a worker once it has committed."""
     with transaction.atomic():
         Message.objects.bulk_create(messages, batch_size=500)
-        for batch in {message.batch_id for message in messages if message.batch_id}:
-            count = sum(message.batch_id == batch for message in messages)
+        counts = Counter(message.batch_id for message in messages if message.batch_id)
+        for batch, count in sorted(counts.items()):
             Batch.objects.filter(pk=batch).update(waiting=F("waiting") + count)
             wake_batch(Batch.objects.get(pk=batch))
         for sender in {message.sender_id: message.sender for message in messages if not message.batch_id}.values():
@@ -85,7 +92,14 @@ def _wake_route(route: Route, queue: tasks.Queue) -> None:
 
 def wake_relay(relay: Relay, queue: tasks.Queue) -> None:
     """Ask for a drain after the commit, unless one is on its way already."""
-    transaction.on_commit(lambda: _ask(relay, queue))
+    # Robust: what is committed is accepted, and its sender must not be told otherwise. The tick sees to a wake-up that failed.
+    transaction.on_commit(lambda: _ask(relay, queue), robust=True)
+
+
+DRAINS: dict[tasks.Queue, str] = {
+    "transactional": "mailhub.delivery.tasks.drain_transactional",
+    "bulk": "mailhub.delivery.tasks.drain",
+}
 
 
 def _ask(relay: Relay, queue: tasks.Queue) -> None:
@@ -93,12 +107,23 @@ def _ask(relay: Relay, queue: tasks.Queue) -> None:
     flag = f"{queue}_wake"
     free = Q(**{f"{flag}__isnull": True}) | Q(**{f"{flag}__lt": now - WAKE_LOST})
     if Relay.objects.filter(free, pk=relay.pk).update(**{flag: now}):
-        tasks.enqueue("mailhub.delivery.tasks.drain", relay.pk, queue=queue)
+        tasks.enqueue(DRAINS[queue], relay.pk, queue=queue)
 
 
-def woken(relay: Relay) -> None:
+def wake_again(relay: Relay) -> None:
+    """A drain has ended: what came meanwhile found no free connection, and what the relay cannot take now is for others of its routes."""
+    relay.refresh_from_db(fields=["status", "resting_until"])
+    able = [relay]
+    if not relay.is_available(clock.now()):
+        able = list(Relay.objects.filter(routes__members__relay=relay).exclude(pk=relay.pk).defer("secrets").distinct())
+    for each in able:
+        for wanted in due(each):
+            wake_relay(each, wanted)
+
+
+def woken(relay: Relay, queue: tasks.Queue) -> None:
     """A drain begins: what is committed from now on needs a wake-up of its own."""
-    Relay.objects.filter(pk=relay.pk).update(transactional_wake=None, bulk_wake=None)
+    Relay.objects.filter(pk=relay.pk).update(**{f"{queue}_wake": None})
 
 
 # ---------------------------------------------------------------------------------------------------------------- taking out
@@ -109,14 +134,16 @@ def take_lease(relay: Relay, queue: tasks.Queue) -> Lease | None:
 
     Urgent mail takes half of them at most. Bulk mail takes all but one, so that urgent mail never finds a long drain in its way."""
     with transaction.atomic():
-        maximum = Relay.objects.select_for_update(no_key=True).get(pk=relay.pk).max_connections
+        maximum = Relay.objects.only("max_connections").select_for_update(no_key=True).get(pk=relay.pk).max_connections
         now = clock.now()
         used = Lease.objects.filter(relay=relay, expires_at__gt=now).aggregate(n=Sum("connections"))["n"] or 0
         free = maximum - used
         granted = min(free, -(-maximum // 2)) if queue == "transactional" else free - (maximum > 1)
         if granted < 1:
             return None
-        return Lease.objects.create(relay=relay, node=socket.gethostname(), connections=granted, started_at=now, expires_at=now + LEASE)
+        return Lease.objects.create(
+            relay=relay, queue=queue, node=socket.gethostname(), connections=granted, started_at=now, expires_at=now + LEASE
+        )
 
 
 def renew(lease: Lease) -> datetime:
@@ -127,61 +154,103 @@ def renew(lease: Lease) -> datetime:
     return now
 
 
-@transaction.atomic
 def claim(lease: Lease, limit: int) -> list[Message]:
-    """Take up to `limit` due messages that the lease's relay serves now: transactional ones first, then fairly from each batch.
+    """Take up to `limit` due messages that the lease's relay serves now: transactional ones first, fairly from each sender, then fairly
+    from each batch, unless the lease is one for transactional mail. None are left when it takes nothing.
 
     Those that must not be mailed, or that nobody wants any more, are settled on the way. Raises LeaseLost."""
+    more = True
+    while more:
+        fit, more = _claim(lease, limit)
+        if fit:
+            return fit
+    return []
+
+
+@transaction.atomic
+def _claim(lease: Lease, limit: int) -> tuple[list[Message], bool]:
+    """What was taken; whether to look again when that is nothing."""
     now = renew(lease)
-    relay = Relay.objects.get(pk=lease.relay_id)
+    # Its secrets are for who opens connections.
+    relay = Relay.objects.defer("secrets").get(pk=lease.relay_id)
     if not relay.is_available(now):
-        return []
-    found = _due(relay, limit, now)
+        return [], False
+    found = _due(relay, limit, now, urgent_only=lease.queue == "transactional")
     if not found:
-        return []
+        return [], False
     found = [message for message in found if message.lost_leases == found[0].lost_leases][: TOGETHER[found[0].lost_leases]]
-    fit = _weed_out(found, now)
+    unfit = _unfit(found, now)
+    fit = [message for message in found if message.pk not in unfit]
     granted = limits.take(relay, len(fit), now)
     if granted < len(fit):
         relay.rest_until(limits.opens_at(relay, now) or now, _("A quota is used up."))
-        fit = fit[:granted]
+    within, fit = granted == len(fit), fit[:granted]
     tally = events.Tally()
-    for message in fit:
-        tally.move(message, Status.CLAIMED)
-        message.status, message.lease_id, message.relay_id = Status.CLAIMED, lease.pk, relay.pk
-        message.attempts += 1
-    Message.objects.filter(pk__in=[message.pk for message in fit]).update(
-        status=Status.CLAIMED, lease=lease, relay=relay, attempts=F("attempts") + 1
-    )
+    for end in _ENDS:
+        _end([message for message in found if unfit.get(message.pk) is end], end.status, end.event, str(end.why), now, tally)
+    _hold(lease, fit, now, tally)
     tally.write()
-    return fit
+    return fit, within
 
 
-def due(relay: Relay) -> tasks.Queue | None:
-    """The queue in which a drain of `relay` is wanted, or None while there is nothing for it to do."""
+def _hold(lease: Lease, messages: Sequence[Message], now: datetime, tally: events.Tally) -> None:
+    fresh = [message for message in messages if message.stream == Stream.CAMPAIGN and not message.attempts]
+    for message in fresh:
+        message.expires_at = now + LIFETIME[Stream.CAMPAIGN]
+    claimed = {"status": Status.CLAIMED, "lease": lease, "relay": lease.relay_id, "attempts": F("attempts") + 1}
+    if fresh:
+        Message.objects.filter(pk__in=[message.pk for message in fresh]).update(**claimed, expires_at=fresh[0].expires_at)
+    if len(fresh) < len(messages):
+        new = {message.pk for message in fresh}
+        Message.objects.filter(pk__in=[message.pk for message in messages if message.pk not in new]).update(**claimed)
+    for message in messages:
+        tally.move(message, Status.CLAIMED)
+        message.status, message.lease_id, message.relay_id = Status.CLAIMED, lease.pk, lease.relay_id
+        message.attempts += 1
+
+
+def due(relay: Relay) -> list[tasks.Queue]:
+    """The queues in which a drain of `relay` is wanted: none while there is nothing for it to do."""
     now = clock.now()
     if not relay.is_available(now):
-        return None
+        return []
     shares = routing.shares(relay, now)
+    wanted: list[tasks.Queue] = []
     if any(lane.exists() for lane in _lanes(shares, now)):
-        return "transactional"
-    if any(_share(_of_batch(batch, now), share).exists() for batch, share in _batches(shares)):
-        return "bulk"
-    return None
+        wanted.append("transactional")
+    if any(batch.exists() for batch in _batches(shares, now)):
+        wanted.append("bulk")
+    return wanted
 
 
-def _due(relay: Relay, limit: int, now: datetime) -> list[Message]:
+def _due(relay: Relay, limit: int, now: datetime, *, urgent_only: bool) -> list[Message]:
     shares = routing.shares(relay, now)
+    found = _fairly(_lanes(shares, now), limit)
+    if not urgent_only and len(found) < limit:
+        found += _fairly(_batches(shares, now), limit - len(found))
+    return found
+
+
+def _fairly(sources: list[QuerySet[Message]], limit: int) -> list[Message]:
+    """Up to `limit` locked messages: from each source its part, and what one leaves the others take."""
+    # Where there are more sources than messages wanted, it is others that go without the next time.
+    random.shuffle(sources)
     found: list[Message] = []
-    for lane in _lanes(shares, now):
-        found += lane.select_for_update(skip_locked=True)[: limit - len(found)]
-        if len(found) == limit:
-            return found
-    batches = _batches(shares)
-    for place, (batch, share) in enumerate(batches):
-        # What one batch leaves of its part, those after it divide.
-        part = -(-(limit - len(found)) // (len(batches) - place))
-        found += _share(_of_batch(batch, now), share).select_for_update(skip_locked=True)[:part]
+    taken = [0] * len(sources)
+    left = list(range(len(sources)))
+    while left and len(found) < limit:
+        # A part for those that come later, however much the first have.
+        part = -(-(limit - len(found)) // len(left))
+        for place in list(left):
+            wanted = min(part, limit - len(found))
+            if not wanted:
+                break
+            # Rows locked here stand in the way of others only, so those of the rounds before are passed by number.
+            got = list(sources[place].select_for_update(skip_locked=True, no_key=True)[taken[place] : taken[place] + wanted])
+            taken[place] += len(got)
+            found += got
+            if len(got) < wanted:
+                left.remove(place)
     return found
 
 
@@ -200,15 +269,13 @@ def _lanes(shares: Iterable[Share], now: datetime) -> list[QuerySet[Message]]:
     return lanes
 
 
-def _of_sender(sender: object, now: datetime) -> QuerySet[Message]:
+def _of_sender(sender: Sender | OuterRef, now: datetime) -> QuerySet[Message]:
     waiting = Message.objects.filter(sender=sender, stream=Stream.TRANSACTIONAL, status__in=WAITING, next_attempt_at__lte=now)
     return waiting.order_by("next_attempt_at", "id")
 
 
-def _batches(shares: Iterable[Share]) -> list[tuple[Batch, Share]]:
-    """Running batches whose route the shares are of, the one served longest ago first.
-
-    Index delivery_batch_open: as many rows as there are open batches."""
+def _batches(shares: Iterable[Share], now: datetime) -> list[QuerySet[Message]]:
+    """Due mail of running batches, a query a batch. Index delivery_batch_open: as many rows as there are open batches."""
     found = []
     for share in shares:
         by_sender = Q(sender__campaign_route=share.route)
@@ -219,7 +286,7 @@ def _batches(shares: Iterable[Share]) -> list[tuple[Batch, Share]]:
             status=Batch.Status.RUNNING,
             sender__status=Sender.Status.CONFIRMED,
         )
-        found += [(batch, share) for batch in running.filter(Q(waiting__gt=0) | Q(deferred__gt=0)).order_by("id")]
+        found += [_share(_of_batch(batch, now), share) for batch in running.filter(Q(waiting__gt=0) | Q(deferred__gt=0))]
     return found
 
 
@@ -236,56 +303,73 @@ def _share(messages: QuerySet[Message], share: Share) -> QuerySet[Message]:
     return part.filter(slot__gte=share.low, slot__lt=share.high)
 
 
-def _weed_out(messages: list[Message], now: datetime) -> list[Message]:
-    """Settle what is suppressed or expired; return the rest."""
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """Why a message that is due is not to be sent."""
+
+    status: Message.Status
+    event: Event.Type
+    why: StrOrPromise
+
+
+_SUPPRESSED = _Unfit(Status.SUPPRESSED, Event.Type.REJECTED, _lazy("The address is on the suppression list."))
+_UNSUBSCRIBED = _Unfit(Status.SUPPRESSED, Event.Type.REJECTED, _lazy("The recipient unsubscribed."))
+_EXPIRED = _Unfit(Status.FAILED, Event.Type.FAILED, _lazy("Not accepted in time; the last reply stands with the attempts."))
+_ENDS = (_SUPPRESSED, _UNSUBSCRIBED, _EXPIRED)
+
+
+def _unfit(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
+    """Those that are suppressed or expired, by their keys.
+
+    Index of the unique Suppression.address, and of Event.message: a probe of each a message."""
     barred: dict[str, set[str]] = {}
     for stream in {message.stream for message in messages}:
         keys = [addresses.key(message.address) for message in messages if message.stream == stream]
         barred[stream] = set(Suppression.covering(stream).filter(address__in=keys).values_list("address", flat=True))
-    # Who unsubscribes while a worker holds the message, or after it failed. A probe of the index on Event.message each.
+    # Who unsubscribes while a worker holds the message, or after it failed.
     campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
     gone = set(Event.objects.filter(message__in=campaign, type=Event.Type.UNSUBSCRIBED).values_list("message", flat=True))
-    fit = []
-    suppressed = []
-    unsubscribed = []
-    expired = []
+    found = {}
     for message in messages:
         if addresses.key(message.address) in barred[message.stream]:
-            suppressed.append(message)
+            found[message.pk] = _SUPPRESSED
         elif message.pk in gone:
-            unsubscribed.append(message)
-        elif message.expires_at <= now:
-            expired.append(message)
-        else:
-            fit.append(message)
-    _end(suppressed, Status.SUPPRESSED, Event.Type.REJECTED, _("The address is on the suppression list."), now)
-    _end(unsubscribed, Status.SUPPRESSED, Event.Type.REJECTED, _("The recipient unsubscribed."), now)
-    _end(expired, Status.FAILED, Event.Type.FAILED, _("Not accepted in time; the last reply stands with the attempts."), now)
-    return fit
+            found[message.pk] = _UNSUBSCRIBED
+        elif message.expires_at <= now and (message.stream == Stream.TRANSACTIONAL or message.attempts):
+            found[message.pk] = _EXPIRED
+    return found
 
 
-def _end(messages: Sequence[Message], status: str, event: str, why: str, now: datetime) -> None:
-    """Settle messages that the caller has locked, without an attempt."""
+def _end(messages: Sequence[Message], status: str, event: str, why: str, now: datetime, tally: events.Tally) -> None:
+    """Settle messages that the caller has locked, without an attempt; the caller writes the tally, last of all."""
     if not messages:
         return
-    tally = events.Tally()
     for message in messages:
         tally.move(message, status)
     Message.objects.filter(pk__in=[message.pk for message in messages]).update(status=status, lease=None, reply=why[:500], settled_at=now)
     events.write(Event(message=message, type=event, at=now, detail=why[:500]) for message in messages)
-    tally.write()
-    finish(batch for batch in tally.changes)
 
 
 @transaction.atomic
-def mark(lease: Lease, messages: Sequence[Message]) -> None:
-    """The durable mark: from its commit on, these may have left. Raises LeaseLost, and then nothing of them may be handed over."""
+def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
+    """The durable mark: from its commit on, these may have left. Returns those that are marked: all of them, but for one of which a report
+    says meanwhile that it arrived on an earlier try. Raises LeaseLost; the others are not to be handed over."""
     renew(lease)
-    held = Message.objects.filter(pk__in=[message.pk for message in messages], lease=lease, status=Status.CLAIMED)
-    if held.update(status=Status.SENDING) != len(messages):
-        raise LeaseLost
-    for message in messages:
+    held = Message.objects.filter(pk__in=[message.pk for message in messages], lease=lease)
+    if held.filter(status=Status.CLAIMED).update(status=Status.SENDING) == len(messages):
+        marked = list(messages)
+    else:
+        pks = set(held.filter(status=Status.SENDING).values_list("pk", flat=True))
+        marked = [message for message in messages if message.pk in pks]
+    for message in marked:
         message.status = Status.SENDING
+    return marked
+
+
+def sizes(contents: Collection[int]) -> dict[int, int]:
+    """Bytes of those that are finished mails, which is read without reading them."""
+    finished = Content.objects.filter(pk__in=contents, raw__isnull=False)
+    return dict(finished.annotate(size=Length("raw")).values_list("pk", "size"))
 
 
 # ---------------------------------------------------------------------------------------------------------------- putting back
@@ -304,10 +388,26 @@ class Outcome:
     status: Message.Status
     #: when it is due again, for the waiting states
     next_attempt_at: datetime | None = None
+    #: False: the attempt was none, since nobody asked for the message
+    counted: bool = True
+
+    @property
+    def attempts(self) -> int:
+        """The message's attempts so far."""
+        return self.message.attempts if self.counted else self.message.attempts - 1
 
     @property
     def event(self) -> Event.Type | None:
         return EVENT_OF.get(self.status)
+
+    @property
+    def said(self) -> str:
+        """The reply as a database can hold it: it may have come from anybody."""
+        return _storable(str(self.reply), 500)
+
+
+def _storable(text: str, length: int) -> str:
+    return text.replace("\0", "").encode(errors="replace").decode()[:length]
 
 
 EVENT_OF = {
@@ -319,57 +419,87 @@ EVENT_OF = {
 }
 
 
-@transaction.atomic
 def settle(lease: Lease, outcomes: Sequence[Outcome]) -> None:
-    """Store outcomes with their attempts, events, suppressions and counters, all or nothing.
+    """Store outcomes with their attempts, events, suppressions and counters, all or nothing. To store one twice does no more than once.
 
-    An outcome is true even if it comes after the lease's end, as long as nobody has reaped it; of a reaped one only a message left
-    as unknown still learns from it. Raises LeaseLost when the lease was reaped."""
-    if not Lease.objects.filter(pk=lease.pk).select_for_update().exists():
-        _settle_late(outcomes)
+    An outcome is true even if it comes after the lease's end, as long as nobody has reaped it; of a reaped one, messages left as unknown,
+    or waiting for their one repetition, still learn from it. Raises LeaseLost when the lease was reaped."""
+    with transaction.atomic():
+        held = _locked(lease)
+        if held:
+            _store(lease, outcomes)
+        else:
+            _store_late(lease, outcomes)
+    if not held:
         raise LeaseLost
-    now = clock.now()
+
+
+def _locked(lease: Lease) -> bool:
+    """Keep others from reaping the lease until the transaction ends; False when it was reaped."""
+    return Lease.objects.select_for_update(no_key=True).filter(pk=lease.pk).first() is not None
+
+
+def _store(lease: Lease, outcomes: Sequence[Outcome]) -> None:
+    stored = _update(lease, outcomes, clock.now())
     tally = events.Tally()
     for outcome in outcomes:
-        tally.move(outcome.message, outcome.status)
-    _update(lease, outcomes, now)
+        if outcome.message.pk in stored:
+            tally.move(outcome.message, outcome.status)
+    if len(stored) < len(outcomes):
+        # Stored before, and only the answer to the commit got lost; or a report was quicker, and its state stands.
+        known = _attempts_of([outcome for outcome in outcomes if outcome.message.pk not in stored])
+        outcomes = [outcome for outcome in outcomes if (outcome.message.pk, outcome.started_at) not in known]
+    _write(lease.relay_id, outcomes)
+    tally.write()
+
+
+def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
+    """The attempts and events of the outcomes."""
     Attempt.objects.bulk_create(
         Attempt(
             message=outcome.message,
             number=outcome.message.attempts,
-            relay_id=lease.relay_id,
+            relay_id=relay,
             outcome=outcome.attempt,
             code=outcome.reply.code,
-            enhanced=outcome.reply.enhanced[:12],
-            reply=outcome.reply.text[:500],
+            enhanced=_storable(outcome.reply.enhanced, 12),
+            reply=_storable(outcome.reply.text, 500),
             started_at=outcome.started_at,
             finished_at=outcome.finished_at,
         )
         for outcome in outcomes
     )
     events.write(
-        Event(message=outcome.message, type=outcome.event, at=outcome.finished_at, detail=str(outcome.reply)[:500])
+        Event(message=outcome.message, type=outcome.event, at=outcome.finished_at, detail=outcome.said)
         for outcome in outcomes
         if outcome.event
     )
-    tally.write()
-    finish(tally.changes)
 
 
-def _update(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> None:
+def _attempts_of(outcomes: Sequence[Outcome]) -> set[tuple[int, datetime]]:
+    """Message and start of the attempts that are stored already."""
+    known = Attempt.objects.filter(message__in=[outcome.message.pk for outcome in outcomes])
+    return set(known.values_list("message", "started_at"))
+
+
+def _update(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:
+    """Returns the keys of the messages that were still the lease's."""
+    held = Message.objects.filter(pk__in=[outcome.message.pk for outcome in outcomes], lease=lease)
+    stored = set(held.values_list("pk", flat=True))
     moment = connection.ops.adapt_datetimefield_value
     rows = [
         (
             outcome.status.value,
             moment(outcome.next_attempt_at or outcome.message.next_attempt_at),
-            str(outcome.reply)[:500],
+            outcome.said,
             None if outcome.status in WAITING else moment(now),
-            outcome.message.attempts,
+            outcome.attempts,
             outcome.message.repeated,
             outcome.message.pk,
             lease.pk,
         )
         for outcome in outcomes
+        if outcome.message.pk in stored
     ]
     # By primary key; on PostgreSQL executemany is one round trip (psycopg's pipeline).
     with connection.cursor() as cursor:
@@ -378,31 +508,53 @@ def _update(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> None:
             " lost_leases = 0, lease_id = NULL WHERE id = %s AND lease_id = %s",
             rows,
         )
+    return stored
 
 
-def _settle_late(outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes:
-        if outcome.status in (Status.SENT, Status.BOUNCED):
-            left = Message.objects.select_for_update().filter(pk=outcome.message.pk, status=Status.UNKNOWN).first()
-            if left:
-                _end([left], outcome.status, outcome.event or "", str(outcome.reply), outcome.finished_at)
+def _store_late(lease: Lease, outcomes: Sequence[Outcome]) -> None:
+    """What still can be said of messages whose lease was reaped. Those that somebody has claimed since are none of our business."""
+    by_key = {outcome.message.pk: outcome for outcome in outcomes}
+    left = Message.objects.filter(Q(status=Status.UNKNOWN) | Q(status=Status.DEFERRED, repeated=True), pk__in=by_key)
+    known = _attempts_of(outcomes)
+    now = clock.now()
+    tally = events.Tally()
+    told = []
+    for message in left.order_by("pk").select_for_update():
+        outcome = by_key[message.pk]
+        if message.attempts != outcome.message.attempts or (message.pk, outcome.started_at) in known:
+            continue
+        tally.move(message, outcome.status)
+        waits = outcome.status in WAITING
+        Message.objects.filter(pk=message.pk).update(
+            status=outcome.status,
+            next_attempt_at=outcome.next_attempt_at or message.next_attempt_at,
+            reply=outcome.said,
+            settled_at=None if waits else now,
+            attempts=outcome.attempts,
+            repeated=outcome.message.repeated,
+        )
+        told.append(outcome)
+    if told:
+        _write(lease.relay_id, told)
+        tally.write()
+        _reopen(tally.changes)
 
 
 @transaction.atomic
 def release(lease: Lease, messages: Sequence[Message]) -> None:
-    """Hand back messages of which nothing has left, uncounted. Raises LeaseLost."""
+    """Hand back messages of which nothing has left, uncounted. Raises LeaseLost when the lease was reaped."""
     if not messages:
         return
-    now = renew(lease)
-    limits.give_back(lease.relay, len(messages), now)
+    if not _locked(lease):
+        raise LeaseLost
+    held = list(Message.objects.filter(pk__in=[message.pk for message in messages], lease=lease).only("pk", "status", "batch", "attempts"))
+    limits.give_back(lease.relay, len(held), clock.now(), since=lease.started_at)
     tally = events.Tally()
-    for message in messages:
-        status = Status.DEFERRED if message.attempts > 1 else Status.QUEUED
-        tally.move(message, status)
-        message.status, message.lease_id, message.attempts = status, None, message.attempts - 1
     for status in WAITING:
-        ids = [message.pk for message in messages if message.status == status]
-        Message.objects.filter(pk__in=ids, lease=lease).update(status=status, lease=None, attempts=F("attempts") - 1)
+        back = [message for message in held if (message.attempts > 1) == (status == Status.DEFERRED)]
+        for message in back:
+            tally.move(message, status)
+        Message.objects.filter(pk__in=[message.pk for message in back]).update(status=status, lease=None, attempts=F("attempts") - 1)
     tally.write()
 
 
@@ -417,7 +569,7 @@ def reap() -> int:
     count = 0
     for lease in Lease.objects.filter(expires_at__lte=clock.now()):
         with transaction.atomic():
-            if Lease.objects.select_for_update(skip_locked=True).filter(pk=lease.pk, expires_at__lte=clock.now()).exists():
+            if Lease.objects.select_for_update(skip_locked=True).filter(pk=lease.pk, expires_at__lte=clock.now()).first():
                 count += _reap(lease)
                 lease.delete()
     return count
@@ -425,32 +577,37 @@ def reap() -> int:
 
 def _reap(lease: Lease) -> int:
     now = clock.now()
-    held = list(lease.messages.select_for_update())
-    claimed = [message for message in held if message.status == Status.CLAIMED]
-    handed = [message for message in held if message.status == Status.SENDING]
-    poison = [message for message in claimed if message.lost_leases + 1 >= len(TOGETHER)]
-    again = [message for message in claimed if message.lost_leases + 1 < len(TOGETHER)]
-    repeat = [message for message in handed if message.stream == Stream.TRANSACTIONAL and not message.repeated]
-    unknown = [message for message in handed if message not in repeat]
-    _end(poison, Status.FAILED, Event.Type.FAILED, _("Quarantined: a worker died three times while preparing this mail."), now)
-    _end(unknown, Status.UNKNOWN, Event.Type.UNKNOWN, _("The worker died before the relay's reply was stored."), now)
     tally = events.Tally()
-    for message in chain(again, repeat):
-        tally.move(message, Status.DEFERRED if message in repeat else Status.QUEUED)
+    again: list[Message] = []
+    poison: list[Message] = []
+    repeat: list[Message] = []
+    unknown: list[Message] = []
+    for message in lease.messages.order_by("pk").select_for_update(no_key=True):
+        if message.status == Status.CLAIMED:
+            (again if message.lost_leases + 1 < len(TOGETHER) else poison).append(message)
+        else:
+            (repeat if message.stream == Stream.TRANSACTIONAL and not message.repeated else unknown).append(message)
+    died = _("The worker died before the relay's reply was stored.")
+    quarantined = _("Quarantined: %(count)s workers died while preparing this mail.") % {"count": len(TOGETHER)}
+    _end(poison, Status.FAILED, Event.Type.FAILED, quarantined, now, tally)
+    _end(unknown, Status.UNKNOWN, Event.Type.UNKNOWN, died, now, tally)
+    for message in again:
+        tally.move(message, Status.QUEUED)
     Message.objects.filter(pk__in=[message.pk for message in again]).update(
         status=Status.QUEUED, lease=None, lost_leases=F("lost_leases") + 1
     )
+    for message in repeat:
+        tally.move(message, Status.DEFERRED)
     Message.objects.filter(pk__in=[message.pk for message in repeat]).update(
         status=Status.DEFERRED, lease=None, repeated=True, next_attempt_at=now + REPEAT_AFTER
     )
-    events.write(
-        Event(message=message, type=Event.Type.UNKNOWN, at=now, detail=_("The worker died before the relay's reply was stored."))
-        for message in repeat
-    )
+    events.write(Event(message=message, type=Event.Type.UNKNOWN, at=now, detail=died) for message in repeat)
     tally.write()
+    held = len(again) + len(poison) + len(repeat) + len(unknown)
     if held:
-        logger.warning("reaped lease %s of relay %s: %s again, %s unknown", lease.pk, lease.relay_id, len(again), len(handed))
-    return len(held)
+        counts = (len(again), len(repeat), len(unknown), len(poison))
+        logger.warning("reaped lease %s of relay %s: %s again, %s repeated, %s unknown, %s quarantined", lease.pk, lease.relay_id, *counts)
+    return held
 
 
 # ---------------------------------------------------------------------------------------------------------------- staff and others
@@ -459,9 +616,16 @@ def _reap(lease: Lease) -> int:
 @transaction.atomic
 def suppress(messages: QuerySet[Message], why: str) -> int:
     """Keep waiting messages back for good; returns how many. What a drain has claimed already still goes."""
-    held = list(messages.filter(status__in=WAITING).select_for_update())
-    _end(held, Status.SUPPRESSED, Event.Type.REJECTED, why, clock.now())
+    held = _waiting(messages)
+    tally = events.Tally()
+    _end(held, Status.SUPPRESSED, Event.Type.REJECTED, why, clock.now(), tally)
+    tally.write()
     return len(held)
+
+
+def _waiting(messages: QuerySet[Message]) -> list[Message]:
+    """Those of the messages that wait, locked in an order that all who lock more than one keep to."""
+    return list(messages.filter(status__in=WAITING).order_by("pk").select_for_update(of=("self",), no_key=True))
 
 
 def resendable(messages: QuerySet[Message]) -> QuerySet[Message]:
@@ -475,7 +639,7 @@ def resendable(messages: QuerySet[Message]) -> QuerySet[Message]:
 def resend(messages: QuerySet[Message]) -> int:
     """Queue the resendable() of the messages once more, with the same Message-ID; returns how many."""
     now = clock.now()
-    held = list(resendable(messages).select_for_update(of=("self",)))
+    held = list(resendable(messages).order_by("pk").select_for_update(of=("self",), no_key=True))
     tally = events.Tally()
     for message in held:
         tally.move(message, Status.QUEUED)
@@ -484,18 +648,25 @@ def resend(messages: QuerySet[Message]) -> int:
     )
     events.write(Event(message=message, type=Event.Type.QUEUED, at=now, detail=_("Sent again by staff.")) for message in held)
     tally.write()
-    for batch in Batch.objects.filter(pk__in=tally.changes).select_related("sender", "route"):
-        Batch.objects.filter(pk=batch.pk, status=Batch.Status.DONE).update(status=Batch.Status.RUNNING, finished_at=None)
-        wake_batch(batch)
+    _reopen(tally.changes)
     for sender in {message.sender for message in held if not message.batch_id}:
         wake(sender)
     return len(held)
 
 
+def _reopen(batches: Iterable[int]) -> None:
+    """Messages of these wait again."""
+    for batch in Batch.objects.filter(pk__in=list(batches)).select_related("sender", "route").order_by("pk"):
+        Batch.objects.filter(pk=batch.pk, status=Batch.Status.DONE).filter(Q(waiting__gt=0) | Q(deferred__gt=0)).update(
+            status=Batch.Status.RUNNING, finished_at=None
+        )
+        wake_batch(batch)
+
+
 @transaction.atomic
 def cancel(messages: QuerySet[Message]) -> int:
     """Withdraw waiting messages; returns how many. What a drain has claimed already still goes."""
-    held = list(messages.filter(status__in=WAITING).select_for_update(of=("self",)))
+    held = _waiting(messages)
     _cancel(held)
     return len(held)
 
@@ -506,24 +677,30 @@ def _cancel(held: Sequence[Message]) -> None:
         tally.move(message, Status.CANCELED)
     Message.objects.filter(pk__in=[message.pk for message in held]).update(status=Status.CANCELED, settled_at=clock.now())
     tally.write()
-    finish(tally.changes)
 
 
 def withdraw(batch: Batch, group: int = 5000) -> int:
-    """Mark what waits of a canceled batch, a group a transaction; returns how many. Index delivery_message_waiting."""
+    """Mark what waits of a canceled batch, a group a transaction; returns how many."""
     count = 0
-    while True:
-        with transaction.atomic():
-            waiting = Message.objects.filter(batch=batch, stream=Stream.CAMPAIGN, status__in=WAITING)
-            held = list(waiting.order_by("next_attempt_at", "id").select_for_update()[:group])
-            _cancel(held)
-        if not held:
-            return count
-        count += len(held)
+    while some := withdraw_some(batch, group):
+        count += some
+    return count
+
+
+@transaction.atomic
+def withdraw_some(batch: Batch, group: int = 5000) -> int:
+    """Mark up to `group` of what waits of a canceled batch; what others hold comes back. Index delivery_message_waiting."""
+    waiting = Message.objects.filter(batch=batch, stream=Stream.CAMPAIGN, status__in=WAITING).order_by("next_attempt_at", "id")
+    held = list(waiting.only("pk", "status", "batch").select_for_update(skip_locked=True, no_key=True)[:group])
+    _cancel(held)
+    return len(held)
+
+
+def canceled() -> QuerySet[Batch]:
+    """Batches of which something has yet to be withdrawn: a task was lost, or a worker held it at the time. Index delivery_batch_open."""
+    return Batch.objects.filter(Q(waiting__gt=0) | Q(deferred__gt=0), status=Batch.Status.CANCELED)
 
 
 def finish(batches: Iterable[int]) -> None:
     """End those that have all their recipients and none waiting."""
-    Batch.objects.filter(pk__in=list(batches), status=Batch.Status.RUNNING, filled=True, waiting=0, deferred=0).update(
-        status=Batch.Status.DONE, finished_at=clock.now()
-    )
+    events.finish(batches)

@@ -21,7 +21,8 @@ class Share:
 
 def serving(route: Route | int, at: datetime) -> list[RouteMember]:
     """The members that take the route's mail now: those of the lowest position at which any relay is available."""
-    members = RouteMember.objects.filter(route=route).select_related("relay").order_by("position", "id")
+    # Without their secrets, which not even a key that is lost for one of them may make a matter for the others.
+    members = RouteMember.objects.filter(route=route).select_related("relay").defer("relay__secrets").order_by("position", "id")
     for _position, group in groupby(members, key=lambda member: member.position):
         available = [member for member in group if member.relay.is_available(at)]
         if available:

@@ -79,6 +79,7 @@ class Migration(migrations.Migration):
             name='Lease',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('queue', models.CharField(default='bulk', max_length=20, verbose_name='queue')),
                 ('node', models.CharField(max_length=200, verbose_name='node')),
                 ('connections', models.PositiveSmallIntegerField(verbose_name='connections')),
                 ('started_at', models.DateTimeField(verbose_name='started')),

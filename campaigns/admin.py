@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin
-from django.db import models
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Exists, Model, OuterRef, Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
@@ -18,34 +17,78 @@ from django.utils.translation import gettext_lazy as _
 
 from campaigns import exports, growth, pages, subscriptions
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
-from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
-from mailhub.delivery.models import Suppression
-from mailhub.delivery.templatetags.figures import grouped, meter
+from mailhub.admin import BigTableAdmin, EstimatingPaginator, ReadOnlyAdmin, badge
+from mailhub.delivery.filters import Linked
+from mailhub.delivery.models import Batch, Suppression
+from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
+
+M = TypeVar("M", bound=Model)
 
 LATELY = timedelta(days=30)
-CODE: dict[type[models.Field[Any, Any]], dict[str, Any]] = {
-    models.TextField: {"widget": forms.Textarea(attrs={"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"})}
-}
-
 View = Callable[..., HttpResponseBase]
+
+
+def rows(count: int, **attrs: str) -> forms.Textarea:
+    return forms.Textarea(attrs={"rows": count, "class": "vLargeTextField", **attrs})
+
+
+def code(name: str) -> forms.Textarea | None:
+    """Where a template is written; the HTML is longer than the text."""
+    count = {"html": 18, "text": 8}.get(name)
+    return rows(count, spellcheck="false", **{"class": "vLargeTextField code"}) if count else None
+
+
+class Address(BigTableAdmin[M]):
+    """Rows of a contact, found by the beginning of the address: its unique index serves that, where no join is in the way."""
+
+    search_fields = ("contact__email",)
+    search_help_text = _("The beginning of an address")
+
+    class Media:
+        css = {"all": ["delivery/admin.css"]}
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        return (queryset.filter(contact__email__startswith=search_term.strip().lower()) if search_term else queryset), False
+
+    @admin.display(description=_("contact"))
+    def person(self, row: Any) -> SafeString:
+        return two_lines(row.contact.email, row.contact.name)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- send
 
 
+class StateFilter(admin.SimpleListFilter):
+    """By what staff call a campaign's state: its own, and its batch's once it has one."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        own = [choice for choice in Campaign.Status.choices if choice[0] != Campaign.Status.LAUNCHED]
+        return [*own, *Batch.Status.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> QuerySet[Campaign]:
+        if self.value() is None:
+            return queryset
+        return queryset.filter(Q(status=self.value(), batch__isnull=True) | Q(batch__status=self.value()))
+
+
 @admin.register(Campaign)
 class CampaignAdmin(admin.ModelAdmin[Campaign]):
-    list_display = ("name", "state", "through", "recipients", "sender", "moment")
-    list_filter = ("status", "sender", "lists")
+    list_display = ("state", "named", "through", "recipients", "sender", "moment")
+    list_display_links = ("named",)
+    list_filter = (StateFilter, "sender", "lists")
     search_fields = ("name", "subject")
     list_select_related = ("batch", "sender")
-    formfield_overrides = CODE
+    empty_hint = _("A campaign is one mail to everybody on your lists. Write it, send yourself a test, and send it when it is right.")
     fieldsets = (
         (None, {"fields": ("name", "sender", "lists", ("route", "language"))}),
         (_("What it says"), {"fields": ("subject", "html", "text")}),
     )
 
     class Media:
+        css = {"all": ["delivery/admin.css"]}
         js = ["delivery/progress.js"]
 
     def get_urls(self) -> list[URLPattern]:
@@ -72,6 +115,13 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
     def has_delete_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return super().has_delete_permission(request, obj) and obj is not None and obj.status == Campaign.Status.DRAFT
 
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if widget := code(db_field.name):
+            kwargs["widget"] = widget
+        if db_field.name == "lists":
+            kwargs["widget"] = forms.CheckboxSelectMultiple
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         initial: dict[str, Any] = super().get_changeform_initial_data(request)
         template = Template.objects.filter(pk=initial.pop("template", None)).first()
@@ -92,6 +142,10 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
     def state(self, campaign: Campaign) -> SafeString:
         return badge(campaign.state, campaign.get_state_display())
 
+    @admin.display(description=_("name and subject"))
+    def named(self, campaign: Campaign) -> SafeString:
+        return two_lines(campaign.name, campaign.subject)
+
     @admin.display(description=_("handed over"))
     def through(self, campaign: Campaign) -> str:
         return meter(campaign.batch) if campaign.batch else ""
@@ -110,32 +164,79 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
     list_display = ("name", "subject", "language", "created_at")
     list_filter = ("language",)
     search_fields = ("name", "subject")
-    formfield_overrides = CODE
+    lead = _("Words that campaigns begin with.")
+    empty_hint = _("Keep here what you do not want to write anew for each campaign.")
     fieldsets = ((None, {"fields": (("name", "language"),)}), (_("What it says"), {"fields": ("subject", "html", "text")}))
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.show_template)
         return [path("<int:pk>/preview/", view, name="campaigns_template_preview"), *super().get_urls()]
 
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if widget := code(db_field.name):
+            kwargs["widget"] = widget
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+
+class OfCampaign(Linked):
+    title = _("campaign")
+    parameter_name = "campaign"
+    model = Campaign
+
 
 @admin.register(LeftOut)
-class LeftOutAdmin(BigTableAdmin[LeftOut]):
-    list_display = ("contact", "reason", "campaign")
-    list_filter = ("reason", ("campaign", admin.RelatedOnlyFieldListFilter))
+class LeftOutAdmin(Address[LeftOut]):
+    list_display = ("person", "why", "campaign")
+    list_filter = (OfCampaign, "reason")
     list_select_related = ("contact", "campaign")
-    show_full_result_count = False
+    lead = _("People on the lists of a campaign who got no mail of it.")
+    empty_hint = _("Who is on a campaign's lists and must not be mailed stands here, with the reason.")
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """As index campaigns_leftout_once has them."""
+        return ("-campaign_id", "-contact_id")
+
+    @admin.display(description=_("reason"))
+    def why(self, left_out: LeftOut) -> SafeString:
+        return badge(left_out.reason, left_out.get_reason_display())
 
 
 # -------------------------------------------------------------------------------------------------------------------- people
 
 
+class SubscribedTo(admin.SimpleListFilter):
+    title = _("subscribed to")
+    parameter_name = "list"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(pk), name) for pk, name in MailingList.objects.order_by("name").values_list("pk", "name")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Contact]) -> QuerySet[Contact]:
+        """Index campaigns_subscription_walk, or campaigns_subscription_once where most contacts are on the list."""
+        key = self.value()
+        if key is None:
+            return queryset
+        if not any(key == choice for choice, _name in self.lookup_choices):
+            return queryset.none()
+        subscribed = Subscription.objects.filter(contact=OuterRef("pk"), list=int(key), status=Subscription.Status.SUBSCRIBED)
+        return queryset.filter(Exists(subscribed))
+
+
 @admin.register(Contact)
 class ContactAdmin(admin.ModelAdmin[Contact]):
     list_display = ("email", "name", "on_lists", "language", "created_at")
-    list_filter = ("language", "lists")
-    search_fields = ("email__startswith", "name")
+    list_filter = (SubscribedTo, "language")
+    search_fields = ("email", "name")
+    search_help_text = _("The beginning of an address, or a name")
+    # As BigTableAdmin has it.
+    paginator = EstimatingPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    ordering = ("-pk",)
+    sortable_by = ()
     fields = ("email", "name", "language", "attributes")
+    empty_hint = _("People come here from a CSV file, or one by one. Campaigns reach those who agreed to them.")
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, name: str) -> URLPattern:
@@ -151,6 +252,20 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Contact]:
         with_lists = Prefetch("subscriptions", Subscription.objects.select_related("list").order_by("list__name"))
         return super().get_queryset(request).prefetch_related(with_lists)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        """An address by its unique index. A name is looked for in all contacts: 0.3 s a million."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if "@" in term:
+            return queryset.filter(email__startswith=term.lower()), False
+        return queryset.filter(Q(email__startswith=term.lower()) | Q(name__icontains=term)), False
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "attributes":
+            kwargs["widget"] = rows(4, spellcheck="false", **{"class": "vLargeTextField code"})
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Contact | None = None) -> list[str] | tuple[str, ...]:
         # Consents are for an address: another address is another contact.
@@ -195,6 +310,12 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
     list_display = ("name", "subscribers", "lately", "created_at")
     search_fields = ("name",)
     fields = ("name", "description")
+    empty_hint = _("A campaign goes to one list or several. People join with their consent, and leave with one click.")
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "description":
+            kwargs["widget"] = rows(3)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MailingList]:
         return MailingList.objects.with_growth(timezone.now() - LATELY).order_by("name")
@@ -209,7 +330,7 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
     @admin.display(description=_("subscribers"), ordering="subscribed")
     def subscribers(self, mailing_list: Any) -> SafeString:
         url = reverse("admin:campaigns_contact_changelist")
-        return format_html('<a href="{}?lists__id__exact={}">{}</a>', url, mailing_list.pk, grouped(mailing_list.subscribed))
+        return format_html('<a href="{}?list={}">{}</a>', url, mailing_list.pk, grouped(mailing_list.subscribed))
 
     @admin.display(description=_("last 30 days"))
     def lately(self, mailing_list: Any) -> SafeString:
@@ -219,27 +340,34 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(BigTableAdmin[Subscription]):
-    list_display = ("contact", "list", "state", "consent", "changed_at")
+class SubscriptionAdmin(Address[Subscription]):
+    list_display = ("person", "list", "state", "agreed", "changed_at")
     list_filter = ("status", "list")
-    search_fields = ("contact__email__startswith",)
     list_select_related = ("contact", "list", "consent")
-    show_full_result_count = False
 
     @admin.display(description=_("status"))
     def state(self, subscription: Subscription) -> SafeString:
         return badge(subscription.status, subscription.get_status_display())
 
+    @admin.display(description=_("consent"))
+    def agreed(self, subscription: Subscription) -> SafeString | str:
+        consent = subscription.consent
+        return two_lines(consent.get_basis_display(), consent.source) if consent else "—"
+
 
 @admin.register(Consent)
-class ConsentAdmin(BigTableAdmin[Consent]):
-    list_display = ("contact", "list", "basis", "source", "recorded_by", "at")
+class ConsentAdmin(Address[Consent]):
+    list_display = ("person", "list", "ground", "recorded_by", "at")
     list_filter = ("basis", "list")
-    search_fields = ("contact__email__startswith",)
     list_select_related = ("contact", "list", "recorded_by")
-    show_full_result_count = False
+    lead = _("Who agreed or withdrew, when, how and to which text. Nothing here is ever changed.")
+    empty_hint = _("Each time that somebody joins a list or leaves it, the proof comes here.")
     fields = ("contact", "list", "basis", "source", "text", "ip_address", "recorded_by", "at")
     actions = ("export",)
+
+    @admin.display(description=_("basis and source"))
+    def ground(self, consent: Consent) -> SafeString:
+        return two_lines(consent.get_basis_display(), consent.source)
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[Consent]) -> StreamingHttpResponse:
@@ -252,7 +380,7 @@ class ImportAdmin(ReadOnlyAdmin[Import]):
     list_display = ("name", "list", "rows", "created", "updated", "rejected", "by", "at")
     list_filter = ("list",)
     list_select_related = ("list", "by")
-    fields = ("name", "list", "basis", "source", "encoding", "by", "at")
+    empty_hint = _("Files of contacts that were read in stand here, with the rows that could not be used.")
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.rejected)

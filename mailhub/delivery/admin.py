@@ -21,7 +21,7 @@ from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
 from mailhub.delivery import pages
 from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Event, Message, Suppression, Worker
-from mailhub.delivery.templatetags.figures import grouped, meter
+from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
 from mailhub.lib import addresses
 from mailhub.relays.models import Stream
 
@@ -50,11 +50,6 @@ def key(term: str) -> str:
         return addresses.key(addresses.normalise(term))
     except ValidationError:
         return term.strip().lower()
-
-
-def two_lines(first: object, second: object) -> SafeString:
-    """A cell that says two things, the second in softer words."""
-    return format_html('<span class="two">{}<small title="{}">{}</small></span>', first, second, second)
 
 
 class Newest(ChangeList):

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -235,6 +237,34 @@ def test_pages_obey_our_policy(admin_client: Client, campaign: Campaign, contact
             assert inline not in text(response), (path, inline)
 
 
+def test_a_campaign_without_a_list_says_so_and_cannot_be_sent(admin_client: Client, campaign: Campaign) -> None:
+    campaign.lists.clear()
+    for name in ("change", "send"):
+        assert "No list is chosen." in text(admin_client.get(url(campaign, name)))
+    assert 'name="now"' not in text(admin_client.get(url(campaign, "send")))
+
+
+@pytest.mark.usefixtures("contact")
+def test_before_sending_it_tells_who_is_left_out_and_why(admin_client: Client, campaign: Campaign, news: MailingList, join: Join) -> None:
+    subscriptions.unsubscribe(join("gone@example.net", news), [news], FORM)
+    Subscription.objects.filter(contact=join("silent@example.net", news)).update(consent=None)
+    join("bad@example.net", news)
+    Suppression.objects.create(address="bad@example.net")
+    page = text(admin_client.get(url(campaign, "send")))
+    for shown in ("Send now to 1 recipient", "address is suppressed", "no consent on record", "unsubscribed"):
+        assert shown in page, shown
+
+
+@pytest.mark.usefixtures("contact")
+def test_campaigns_are_found_by_the_state_that_staff_call_it(admin_client: Client, campaign: Campaign) -> None:
+    launch.launch(campaign, None)
+    campaign.pause()
+    campaign.copy()
+    for state, found in (("paused", ["Spring"]), ("draft", ["Copy of Spring"]), ("running", []), ("nonsense", [])):
+        response = admin_client.get(reverse("admin:campaigns_campaign_changelist"), {"state": state})
+        assert [row.name for row in response.context["cl"].result_list] == found, state
+
+
 # ------------------------------------------------------------------------------------------------------------------ progress
 
 
@@ -365,6 +395,55 @@ def test_a_contacts_page_tells_lists_attributes_and_consents(
     assert Subscription.objects.get(list=news).status == "subscribed"
     admin_client.post(unsubscribe)
     assert Subscription.objects.get(list=news).status == "unsubscribed"
+
+
+def test_contacts_are_found_by_address_name_and_list(admin_client: Client, news: MailingList, offers: MailingList, join: Join) -> None:
+    join("hana@example.net", news, name="佐藤 花")
+    subscriptions.unsubscribe(join("taro@example.net", news, offers, name="Taro"), [news], FORM)
+    for asked, found in (
+        ({"q": "HANA@example"}, ["hana@example.net"]),
+        ({"q": "佐藤"}, ["hana@example.net"]),
+        ({"q": "taro"}, ["taro@example.net"]),
+        ({"q": "@example"}, []),
+        ({"list": news.pk}, ["hana@example.net"]),
+        ({"list": offers.pk}, ["taro@example.net"]),
+        ({"list": "0"}, []),
+    ):
+        response = admin_client.get(reverse("admin:campaigns_contact_changelist"), asked)
+        assert [contact.email for contact in response.context["cl"].result_list] == found, asked
+    for name in ("consent", "subscription"):
+        response = admin_client.get(reverse(f"admin:campaigns_{name}_changelist"), {"q": "Taro@"})
+        assert {row.contact.email for row in response.context["cl"].result_list} == {"taro@example.net"}
+
+
+@pytest.mark.usefixtures("contact")
+def test_who_was_left_out_is_listed_by_campaign(admin_client: Client, campaign: Campaign, contact: Contact) -> None:
+    LeftOut.objects.create(campaign=campaign, contact=contact, reason="suppressed")
+    for key, count in ((campaign.pk, 1), (campaign.copy().pk, 0), ("x", 0)):
+        response = admin_client.get(reverse("admin:campaigns_leftout_changelist"), {"campaign": key})
+        assert len(response.context["cl"].result_list) == count
+
+
+@pytest.mark.parametrize("name", ["contact", "subscription", "consent", "leftout"])
+def test_big_lists_take_the_same_few_queries_and_count_up_to_a_limit(
+    admin_client: Client, campaign: Campaign, news: MailingList, join: Join, name: str
+) -> None:
+    def queries() -> list[str]:
+        with CaptureQueriesContext(connection) as captured:
+            assert admin_client.get(reverse(f"admin:campaigns_{name}_changelist")).status_code == 200
+        return [query["sql"] for query in captured]
+
+    def people(numbers: range) -> None:
+        for number in numbers:
+            contact = join(f"p{number}@example.net", news)
+            LeftOut.objects.create(campaign=campaign, contact=contact, reason="suppressed")
+
+    people(range(1))
+    few = queries()
+    people(range(1, 20))
+    many = queries()
+    assert len(many) == len(few)
+    assert all("LIMIT" in sql for sql in many if "COUNT(" in sql and f'"campaigns_{name}"' in sql)
 
 
 def test_an_address_stays_with_its_consents(admin_client: Client, contact: Contact) -> None:

@@ -60,3 +60,8 @@ def meter(batch: Batch) -> SafeString:
         percent=progress.percent(batch),
         parts=format_html_join("", '<rect class="{}" x="{}" width="{}" height="40"/>', parts),
     )
+
+
+def two_lines(first: object, second: object) -> SafeString:
+    """A cell of a list that says two things, the second in softer words."""
+    return format_html('<span class="two">{}<small title="{}">{}</small></span>', first, second, second)

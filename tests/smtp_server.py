@@ -32,8 +32,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -131,6 +129,18 @@ class Silence:
     async def perform(self, connection: Connection, usual: Reply) -> int | None:
         while await connection.reader.read(65536):
             pass
+        raise Hangup
+
+
+@dataclass
+class Deaf:
+    """Read nothing more, and say nothing more."""
+
+    code: int | None = None
+
+    async def perform(self, connection: Connection, usual: Reply) -> int | None:
+        connection.writer.transport.pause_reading()
+        await asyncio.Event().wait()
         raise Hangup
 
 
@@ -242,7 +252,8 @@ class SMTPServer:
         auth_needs_tls: bool = True,
         log: Path | None = None,
     ) -> None:
-        """`tls` offers STARTTLS (or speaks TLS from the first byte); `users`, name to password or token, makes AUTH a must."""
+        """`tls` (see tests/certificates.py) offers STARTTLS, or is spoken from the first byte; `users`, name to password or token, makes
+        AUTH a must."""
         self.host = host
         self.port = port
         self.extensions = extensions
@@ -481,12 +492,14 @@ class Connection:
         usual = Reply("354 Go on") if self.rcpt_to else Reply("503 5.5.1 No valid recipients")
         if await self.answer("data", command, usual) != 354:
             return
-        raw = await self.reader.read(1)
+        raw = bytearray(await self.reader.readexactly(1))
         if step := self.server.next_step("body", command):
             await step.action.perform(self, usual)
+        if raw == b".":
+            raw += await self.reader.readuntil(b"\r\n")
         while raw != b".\r\n" and not raw.endswith(b"\r\n.\r\n"):
             raw += await self.reader.readuntil(b".\r\n")
-        await self.take(raw)
+        await self.take(bytes(raw))
 
     async def take(self, raw: bytes) -> None:
         usual = Reply("250 2.0.0 Taken") if self.rcpt_to else Reply("554 5.5.1 No valid recipients")
@@ -544,69 +557,6 @@ def path(command: str) -> tuple[str, tuple[str, ...]]:
     """Address and parameters of "MAIL FROM:<a@b> SIZE=1"."""
     address, _end, parameters = command.partition("<")[2].partition(">")
     return address, tuple(parameters.split())
-
-
-# -------------------------------------------------------------------------------------------------------------------- certificates
-
-
-class Authority:
-    """A certificate authority of the test's own; what trusts `file` trusts its certificates."""
-
-    def __init__(self, folder: Path) -> None:
-        from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Authority of the tests")])
-        self.file = folder / "authority.pem"
-        self.file.write_bytes(self._sign(self.name, self.key, [], timedelta(days=2), authority=True))
-
-    def context(self, *names: str, valid_for: timedelta = timedelta(days=1)) -> ssl.SSLContext:
-        """For a server with a certificate for these names (127.0.0.1 and localhost when none are given). A negative time has passed."""
-        from cryptography import x509
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        names = names or (HOST, "localhost")
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
-        certificate = self._sign(subject, key, names, valid_for)
-        file = self.folder / f"server-{key.public_key().public_numbers().x % 10**12}.pem"
-        file.write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()) + certificate
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
-
-    def _sign(self, subject: object, key: object, names: object, valid_for: timedelta, authority: bool = False) -> bytes:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=3))
-            .not_valid_after(now + valid_for)
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def general_name(name: str) -> object:
-    from cryptography import x509
-
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- as a process

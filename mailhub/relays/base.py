@@ -37,6 +37,8 @@ class Reply:
     enhanced: str
     #: the text, lines joined by a space, at most 500 characters
     text: str
+    #: the address of ours that was spoken from, where the provider chose it; "" elsewhere
+    source_ip: str = ""
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.code, self.enhanced, self.text) if part)
@@ -90,8 +92,9 @@ class OutcomeUnknown(SendError):
 class Session(Protocol):
     """One connection (or its like) to a relay, used by one task at a time."""
 
-    #: True when it should be closed and opened anew before the next mail (too old, too many mails, broken)
-    spent: bool
+    @property
+    def spent(self) -> bool:
+        """It should be closed and opened anew before the next mail: too old, too many mails, broken, or the other side has left."""
 
     async def send(self, envelope: Envelope) -> Reply:
         """Hand one mail over. Returns the accepting reply; raises Refused, Deferred, RelayDown or OutcomeUnknown."""

@@ -1,0 +1,190 @@
+"""What an SMTP server's reply means for the mail: the tables, and the four decisions made by them.
+
+A refusal counts against the recipient's address only where the reply proves it. Quota and account replies are about us: the relay
+rests, the mail waits. Enhanced codes: RFC 3463 and its registry. tests/relays/test_replies.py has a sample for each row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+
+from mailhub.relays.base import Deferred, Fault, Refused, RelayDown, Reply, SendError
+
+ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|\Z)")
+
+
+class Phase(StrEnum):
+    """Where in a transaction a reply came."""
+
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    DOT = "the end of the mail"
+
+
+def words(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+# ------------------------------------------------------------------------------------------------------- the relay, not the mail
+
+# Rests: what ends by the clock is asked again hourly, what is a matter of pace soon, what staff must mend seldom.
+FOR_PERIOD = timedelta(hours=1)
+FOR_PACE = timedelta(minutes=1)
+FOR_STAFF = timedelta(minutes=15)
+
+# We are not let in: 530 log in first, 534 mechanism too weak, 535 wrong password, 538 encryption needed.
+ACCOUNT_CODES = frozenset({530, 534, 535, 538})
+ACCOUNT = words(
+    r"authentication (is )?required|must (first )?(be )?authenticate|authenticate first|send auth |auth command first"
+    r"|must issue a starttls|account (is |has been |was )?(suspended|disabled|blocked|locked|terminated|deactivated)"
+)
+# Who is not let in may hear of it by the recipient too; once the server has taken a mail it is about this recipient.
+RELAYING = words(r"relay(ing)?( access)? (is )?(denied|not (permitted|allowed)|prohibited)|(not|unable to|cannot|do not) relay\b")
+
+# "over quota" of a mailbox is the recipient's; these are ours.
+MAILBOX = words(
+    r"\b[45]\.2\.2\b|mail ?box|inbox|storage|disk|user(\S* \S+)? is over|the user you are trying to contact|message size|too large"
+)
+PERIOD = r"(per[ -]?|each |every |in (an? |one |24 |the last )?)?(daily|hourly|monthly|day|hours?|month)"
+QUOTAS: Sequence[tuple[re.Pattern[str], timedelta]] = (
+    (words(r"\b[45]\.4\.5\b"), FOR_PERIOD),
+    (words(rf"\b{PERIOD}\b.*\b(limit|quota|maximum|allowance)|\b(limit|quota|maximum|max|allowance)\b.*\b{PERIOD}\b"), FOR_PERIOD),
+    (
+        words(r"(sending|submission|messages?|send) rate\b|rate[ -]?limit|throttl|too many (\w+ ){0,3}(per|in a|a) (second|minute)"),
+        FOR_PACE,
+    ),
+    (words(r"(concurrent|simultaneous|parallel) connections|too many (\w+ )?connections|sender thread limit|connection limit"), FOR_PACE),
+    (
+        words(r"(sending|sender|messaging|message|submission|relay|outgoing|outbound|credits?|mails?|emails?) (limits?|quotas?)\b"),
+        FOR_PERIOD,
+    ),
+    (words(r"submissionquota|maximum credits exceeded|max(imum)? (\w+ )?(emails|mails|messages)\b.*exceed|exceeded the max"), FOR_PERIOD),
+)
+
+# ----------------------------------------------------------------------------------------------------------------- this connection
+
+# What ends with it: open another one.
+CONNECTION = words(
+    r"too many \w+ (in|on|for|per|this) (this |the |one |a )?(connection|session)|max\w* (message|mail)s? per (connection|session)"
+)
+# The two sides disagree about where they are.
+CONFUSED = frozenset({500, 502, 503})
+
+# ---------------------------------------------------------------------------------------------------------------------- the mail
+
+FAULTS = {
+    "5.1.1": Fault.RECIPIENT,  # no such mailbox
+    "5.1.2": Fault.RECIPIENT,  # no such domain
+    "5.1.3": Fault.RECIPIENT,  # no address at all
+    "5.1.6": Fault.RECIPIENT,  # moved, and nobody knows where
+    "5.1.10": Fault.RECIPIENT,  # the domain takes no mail (RFC 7505)
+    "5.1.7": Fault.SENDER,  # not a sender's address
+    "5.1.8": Fault.SENDER,  # the sender's domain does not exist
+    "5.2.3": Fault.CONTENT,  # larger than this mailbox takes
+    "5.3.4": Fault.CONTENT,  # larger than the system takes
+    "5.7.9": Fault.SENDER,
+    "5.7.20": Fault.SENDER,  # DKIM: no passing signature
+    "5.7.21": Fault.SENDER,
+    "5.7.22": Fault.SENDER,
+    "5.7.23": Fault.SENDER,  # SPF
+    "5.7.24": Fault.SENDER,
+    "5.7.25": Fault.SENDER,  # PTR
+    "5.7.26": Fault.SENDER,  # several checks
+    "5.7.27": Fault.SENDER,  # the sender's domain takes no mail; at Gmail SPF
+    "5.7.29": Fault.SENDER,  # no TLS
+    "5.7.30": Fault.SENDER,  # Gmail: DKIM
+    "5.7.32": Fault.SENDER,  # Gmail: alignment
+    "5.7.40": Fault.SENDER,  # Gmail: no DMARC
+    "5.7.515": Fault.SENDER,  # Microsoft: authentication level
+}
+# Where the detail is not in the table: the subject, the second number. A mailbox that is full (5.2.2) or closed for now (5.2.1) proves
+# nothing for good against its address.
+SUBJECTS = {"6": Fault.CONTENT}
+# Codes that say no more than "refused": the words decide.
+VAGUE = frozenset({"", "5.0.0", "5.1.0", "5.2.0", "5.3.0", "5.4.0", "5.5.0"})
+UNKNOWN = words(
+    r"(user|recipient|mailbox|address|account|local part)( \S+| \S+@\S+)? (is |was )?(unknown|not found|does ?n[o']t exist|invalid)"
+    r"|(unknown|invalid|no such|nonexistent|non-existent) (local )?(user|recipient|mailbox|address|account|part)"
+    r"|no mailbox (here )?by that name|does ?n[o']t have an? .{0,40}account|no longer (exists|valid)|there is no such"
+)
+OF_SENDER = words(
+    r"sender( address)? (rejected|verify|verification|refused|denied)|from address|return path|(address|identity) is not verified"
+)
+# Words that make a 5.1.1 doubtful: carriers and filters hide a block behind it.
+DOUBTFUL = words(r"spam|block|blacklist|reputation|policy|denied|banned|abuse|temporar|suspicious")
+
+SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+AGAIN = words(r"(?:again|retry|wait|after|in) .{0,20}?(\d{1,5}) ?(second|minute|hour)s?\b")
+LONGEST_WISH = timedelta(hours=4)
+
+
+def judge(reply: Reply, phase: Phase, *, let_in: bool = True) -> SendError:
+    """The decision on a reply that is not what was hoped for. `let_in`: the server has taken mail of ours before."""
+    text = f"{reply.enhanced} {reply.text}"
+    code = reply.code or 0
+    if code in ACCOUNT_CODES or ACCOUNT.search(text) or (RELAYING.search(text) and not let_in):
+        return RelayDown(reply, FOR_STAFF)
+    if not MAILBOX.search(text) and not CONNECTION.search(text):
+        for pattern, rest in QUOTAS:
+            if pattern.search(text):
+                return RelayDown(reply, rest)
+    # RFC 5321 section 4.5.3.1.10: a 552 to RCPT that says no more is an old way to say "too many recipients".
+    if code < 500 or code in CONFUSED or (code == 552 and phase == Phase.RCPT and not reply.enhanced):
+        return Deferred(reply, wish(text))
+    return Refused(reply, fault(reply, phase))
+
+
+def fault(reply: Reply, phase: Phase) -> Fault:
+    if OF_SENDER.search(reply.text):
+        return Fault.SENDER
+    found = FAULTS.get(reply.enhanced) or SUBJECTS.get(reply.enhanced[2:3])
+    if (
+        found is None
+        and reply.enhanced in VAGUE
+        and phase != Phase.DATA
+        and reply.code in (550, 551, 553, 554)
+        and UNKNOWN.search(reply.text)
+    ):
+        found = Fault.RECIPIENT
+    if phase == Phase.MAIL and found in (None, Fault.RECIPIENT):
+        # No recipient has been named yet.
+        return Fault.CONTENT if reply.code == 552 else Fault.SENDER
+    if found is Fault.RECIPIENT and DOUBTFUL.search(reply.text):
+        return Fault.POLICY
+    if found is None and reply.code == 552:
+        return Fault.CONTENT
+    return found or Fault.POLICY
+
+
+def wish(text: str) -> timedelta | None:
+    """How long the server asks us to wait, as greylisters do: "try again in 300 seconds"."""
+    found = AGAIN.search(text)
+    return min(timedelta(seconds=int(found[1]) * SECONDS[found[2].lower()]), LONGEST_WISH) if found else None
+
+
+def ends_connection(reply: Reply) -> bool:
+    """The server takes no more of us on this connection, whatever it thinks of the mail."""
+    return reply.code == 421 or (reply.code or 0) in CONFUSED or bool(CONNECTION.search(reply.text))
+
+
+def read(code: int, lines: Sequence[bytes]) -> Reply:
+    """A reply from its lines, each without its code."""
+    enhanced = ""
+    parts = []
+    for line in lines:
+        text = line.decode("utf-8", "replace").strip()
+        found = ENHANCED.match(text)
+        if found and found[1][0] == str(code)[0]:
+            enhanced = enhanced or found[1]
+            text = text[found.end() :]
+        if text:
+            parts.append(text)
+    joined = " ".join(parts)[:500]
+    if not joined.isprintable():
+        # It is stored and shown: PostgreSQL takes no NUL, pages no control characters.
+        joined = "".join(letter if letter.isprintable() else "\ufffd" for letter in joined)
+    return Reply(code, enhanced, joined)

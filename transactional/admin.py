@@ -9,14 +9,13 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.admin import BigTableAdmin, badge
+from mailhub.admin import BigTableAdmin
 from mailhub.relays.deletion import ExplainedDeletion
+from mailhub.relays.pages import two_lines
 from transactional import pages
 from transactional.forms import TemplateForm
 from transactional.models import Project, Submission, Template
@@ -122,8 +121,11 @@ class SubmissionList(ChangeList):
 class SubmissionAdmin(BigTableAdmin[Submission]):
     lead = _("What sites handed in, the newest first.")
     empty_hint = _("What sites hand in shows here.")
-    list_display = ("subject", "to", "accepted_at", "origin", "came_by")
+    list_display = ("subject", "to", "accepted_at")
     list_select_related = ("project", "content")
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SubmissionList
@@ -141,18 +143,14 @@ class SubmissionAdmin(BigTableAdmin[Submission]):
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     @admin.display(description=_("subject"))
-    def subject(self, submission: Submission) -> SafeString | str:
-        return Truncator(submission.content.subject).chars(60) or format_html('<span class="quiet">{}</span>', gettext("no subject"))
+    def subject(self, submission: Submission) -> SafeString:
+        origin = gettext("%(project)s, %(way)s") % {
+            "project": submission.project or gettext("MailHub itself"),
+            "way": submission.get_via_display(),
+        }
+        return two_lines(submission.content.subject or gettext("no subject"), origin)
 
     @admin.display(description=_("to"))
     def to(self, submission: Any) -> str:
         first, count = submission.recipients
         return gettext("%(first)s and %(n)s more") % {"first": first, "n": count - 1} if count > 1 else first
-
-    @admin.display(description=_("project"))
-    def origin(self, submission: Submission) -> str:
-        return str(submission.project or gettext("MailHub itself"))
-
-    @admin.display(description=_("came by"))
-    def came_by(self, submission: Submission) -> SafeString:
-        return badge(submission.via, submission.get_via_display())

@@ -42,7 +42,7 @@ class QuotaInline(admin.TabularInline[Quota, Relay]):
 class RelayAdmin(ExplainedDeletion[Relay]):
     lead = _("Accounts through which mail leaves: a mail server, a service, or an inbox to try things out.")
     empty_hint = _("A relay is an account at a mail server or a service. Add one, put it into a route, and mail can leave.")
-    list_display = ("name", "state", "quota", "in_routes", "connections", "kind_label")
+    list_display = ("title", "state", "quota", "in_routes", "connections")
     list_filter = ("status",)
     search_fields = ("name",)
     inlines = (QuotaInline,)
@@ -82,8 +82,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             standings.setdefault(standing.quota.relay_id, []).append(standing)
         for relay in relays:
             relay.seen_at = now
-            # The one that stops it first.
-            relay.tightest = min(standings.get(relay.pk, []), key=lambda standing: standing.left, default=None)
+            # The one that will stop it first.
+            relay.tightest = max(standings.get(relay.pk, []), key=lambda standing: standing.used / standing.quota.limit, default=None)
 
     @admin.display(description=_("quota"))
     def quota(self, relay: Any) -> SafeString | str:
@@ -97,9 +97,9 @@ class RelayAdmin(ExplainedDeletion[Relay]):
         }
         return pages.quota_meter(standing, words)
 
-    @admin.display(description=_("kind"), ordering="kind")
-    def kind_label(self, relay: Relay) -> str:
-        return relay.get_kind_display()
+    @admin.display(description=_("name"), ordering="name")
+    def title(self, relay: Relay) -> SafeString:
+        return pages.two_lines(relay.name, relay.get_kind_display())
 
     @admin.display(description=_("state"))
     def state(self, relay: Any) -> SafeString:

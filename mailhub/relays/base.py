@@ -108,7 +108,8 @@ class Provider(Protocol):
 
     #: what staff call the kind
     label: ClassVar[str]
-    #: fields of Relay.options; its fields named in `secret_options` go to Relay.secrets instead
+    #: fields of Relay.options; its fields named in `secret_options` go to Relay.secrets instead; those that it names in a tuple
+    #: `rarely`, if it has one, are folded away
     options_form: ClassVar[type[forms.Form]]
     secret_options: ClassVar[frozenset[str]]
 

@@ -19,7 +19,6 @@ from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
@@ -53,6 +52,11 @@ def page(request: HttpRequest, template: str, title: str, model: type[Model], **
 # -------------------------------------------------------------------------------------------------------------------- relays
 
 
+def two_lines(first: object, second: object) -> SafeString:
+    """A cell of a list: what it is, and more about it in small letters below."""
+    return format_html('<span class="two">{}<small title="{}">{}</small></span>', first, second, second)
+
+
 def state(relay: Relay, at: datetime) -> str:
     """Active, paused or resting."""
     if relay.status == Relay.Status.ACTIVE and not relay.is_available(at):
@@ -72,7 +76,7 @@ def state_line(relay: Relay, at: datetime) -> SafeString:
         return label
     until = date_format(timezone.localtime(relay.resting_until), "TIME_FORMAT")
     words = _("until %(until)s: %(reason)s") % {"until": until, "reason": relay.rest_reason or "—"}
-    return format_html('{} <small class="quiet" title="{}">{}</small>', label, words, Truncator(words).chars(34))
+    return two_lines(label, words)
 
 
 def state_words(relay: Relay, at: datetime) -> str:

@@ -39,6 +39,9 @@ CONNECT = 10.0
 
 
 class SMTPForm(forms.Form):
+    rarely = (
+        "auth_method", "allow_insecure_auth", "ehlo_name", "messages_per_connection", "connection_age", "patience", "final_timeout",
+    )  # fmt: skip
     host = forms.CharField(label=gettext_lazy("server"), max_length=255, help_text=gettext_lazy("Such as smtp.example.com."))
     port = forms.IntegerField(
         label=gettext_lazy("port"),

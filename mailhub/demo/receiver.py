@@ -9,6 +9,7 @@ import hashlib
 import logging
 import re
 import signal
+import socket
 import sqlite3
 import time
 from collections import Counter
@@ -198,6 +199,14 @@ async def listen(port: int, books: Books) -> asyncio.Server:
     return await loop.create_server(
         lambda: SMTP(handler, hostname="receiver.localhost", ident="MailHub's receiver", enable_SMTPUTF8=True, loop=loop), HOST, port
     )
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def run(port: int, path: Path) -> None:

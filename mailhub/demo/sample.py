@@ -47,9 +47,14 @@ FIRST_RETRY = 2
 LOGIN = "demo"
 
 FILES = Path(__file__).parent / "letter"
-SUBJECTS = {"en": "{{ name }}, the first flush is here", "ja": "{{ name }}様、今年の新茶がとどきました"}
 # By language; "" is each reader's own.
+SUBJECTS = {
+    "en": "{{ name }}, the first flush is here",
+    "ja": "{{ name }}様、今年の新茶がとどきました",
+    "": "新茶がとどきました · The first flush is here",
+}
 TEMPLATES = {"en": "Tea letter in English", "ja": "緑茶堂だより（日本語）", "": "Tea letter in the reader's language"}
+DRAFTS = {"en": "First flush, to English readers", "ja": "新茶のお知らせ"}
 AGREED = {
     "en": "Yes, send me the Ryokuchado tea letter by e-mail. I can unsubscribe at any time.",
     "ja": "緑茶堂だよりをメールで受け取ります。配信はいつでも停止できます。",
@@ -254,13 +259,10 @@ def _suppress(numbered: Sequence[tuple[int, str]]) -> None:
 def letter(language: str = "") -> tuple[str, str]:
     """Subject and HTML of the tea letter; without a language, each reader's own."""
     layout = (FILES / "layout.html").read_text()
-    parts = {each: (FILES / f"{each}.html").read_text() for each in SUBJECTS}
-    if language:
-        subject, content = SUBJECTS[language], parts[language]
-    else:
-        subject, content = (f'{{% if language == "ja" %}}{said["ja"]}{{% else %}}{said["en"]}{{% endif %}}' for said in (SUBJECTS, parts))
-    html = layout.replace("<!-- language -->", language or '{{ language or "en" }}', 1).replace("<!-- content -->\n", content, 1)
-    return subject, html
+    parts = {each: (FILES / f"{each}.html").read_text() for each in LISTS}
+    parts[""] = f'{{% if language == "ja" %}}\n{parts["ja"]}{{% else %}}\n{parts["en"]}{{% endif %}}\n'
+    html = layout.replace("<!-- language -->", language or '{{ language or "en" }}', 1)
+    return SUBJECTS[language], html.replace("<!-- content -->\n", parts[language], 1)
 
 
 def _words(sender: Sender, lists: dict[str, MailingList]) -> None:
@@ -274,7 +276,7 @@ def _words(sender: Sender, lists: dict[str, MailingList]) -> None:
         said = {"language": language or "en", "subject": subject, "html": html}
         _template, created = Template.objects.get_or_create(name=name, defaults=said)
         if created and language:
-            Campaign.objects.create(name=f"{name} (draft)", sender=sender, **said).lists.set([lists[language]])
+            Campaign.objects.create(name=DRAFTS[language], sender=sender, **said).lists.set([lists[language]])
 
 
 def campaign(shop: Shop, name: str) -> Campaign:

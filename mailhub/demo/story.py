@@ -25,10 +25,10 @@ from mailhub.demo.reckoning import Mail, Reckoning, Try
 from mailhub.demo.sample import Shop
 from mailhub.lib import clock
 from mailhub.relays.models import Relay, Stream
-from mailhub.run import Together, environment, is_free, receiving, working
+from mailhub.run import Together, environment, receiving, working
 from transactional import samples, sending
 from transactional.models import Submission
-from transactional.requests import Request
+from transactional.requests import NotAccepted, Request
 
 LOOK_EVERY = 0.25
 
@@ -106,7 +106,7 @@ class Demo:
 
     def ready(self) -> bool:
         self.show("The workers and the server start …")
-        return not is_free(self.port) and Worker.objects.filter(node=self.node).count() == len(QUEUES)
+        return receiver.answers(self.port) and Worker.objects.filter(node=self.node).count() == len(QUEUES)
 
     def finished(self, sent: Sent) -> bool:
         batch = Batch.objects.get(pk=sent.batch)
@@ -127,13 +127,17 @@ def only_to_the_receiver(shop: Shop) -> None:
 
 def hand_in(shop: Shop) -> Sent:
     """Launch the campaign, and hand in the single mails that overtake it. Raises Failed."""
+    try:
+        return _hand_in(shop)
+    except (launch.NotReady, NotAccepted) as error:
+        raise Failed(f"What the demo sends cannot be sent any more. {error}") from None
+
+
+def _hand_in(shop: Shop) -> Sent:
     campaign = sample.campaign(shop, f"First flush, {timezone.localtime():%Y-%m-%d %H:%M:%S}")
     contacts = Contact.objects.filter(lists__in=shop.lists).distinct().count()
     at = time.time()
-    try:
-        batch = launch.launch(campaign, sample.login())
-    except launch.NotReady as error:
-        raise Failed(f"The campaign cannot be sent. {error}") from None
+    batch = launch.launch(campaign, sample.login())
     single: list[int] = []
     for key in samples.KEYS:
         for language, customer in sample.CUSTOMERS.items():

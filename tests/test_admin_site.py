@@ -220,7 +220,7 @@ def test_the_side_bar_counts_what_waits_and_what_is_wrong(staff: Client, sender:
         "Messages": "1,000+ waiting",
         "Relays": "1 resting",
         "Senders": "1 unconfirmed",
-        "Workers": "3 queues that no worker serves",
+        "Workers": "3 kinds of work that no worker does",
     }
 
 
@@ -542,7 +542,7 @@ def test_the_first_page_says_what_needs_a_hand(staff: Client, relay: Relay, cont
     assert "535 5.7.8 wrong password" in page
     assert "Its sender was disabled." in page
     Worker.objects.create(node="test:1", queue="bulk", started_at=clock.now(), beat_at=clock.now())
-    assert "No worker serves the queues transactional, maintenance." in text(staff.get("/admin/"))
+    assert "No worker is running for: Transactional mail, Maintenance." in text(staff.get("/admin/"))
 
 
 def test_the_first_page_shows_only_what_one_may_see(person: Person, busy: Batch) -> None:

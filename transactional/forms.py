@@ -61,6 +61,7 @@ class CredentialForm(forms.ModelForm[Credential]):
         validators=[one_line],
         help_text=_("By which you will know it again, such as “shop.example, production”."),
     )
+    kind = forms.ChoiceField(label=_("For"), choices=Credential.Kind.choices, widget=forms.RadioSelect)
     # The browser's own picker, which sends ISO 8601.
     expires_at = forms.DateTimeField(
         label=_("Valid until"),

@@ -54,7 +54,7 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
     """A new credential. Its secret is kept nowhere but, encrypted, for the next page."""
     demand(request, "transactional.add_credential")
     project = get_object_or_404(Project, pk=pk)
-    form = CredentialForm(request.POST or None, instance=Credential(project=project))
+    form = CredentialForm(request.POST or None, instance=Credential(project=project, kind=Credential.Kind.API_KEY))
     if not form.is_valid():
         title = _("New credential for “%(project)s”") % {"project": project}
         return page(request, "admin/transactional/credential.html", title, Project, project=project, form=form)

@@ -13,7 +13,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -177,8 +176,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             (None, {"fields": ["name"]}),
             (label, {"fields": often}),
             (_("How much at once"), {"fields": ["max_connections", "first_retry"]}),
+            (_("Own addresses"), {"fields": ["pool"]}),
             (_("Rarely needed"), {"fields": seldom, "classes": ["collapse"]}),
-            (_("Own addresses"), {"fields": ["pool"], "classes": ["collapse"]}),
         ]
         return [fieldset for fieldset in asked if fieldset[1]["fields"]]
 
@@ -241,7 +240,7 @@ class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
 class InboxMailAdmin(BigTableAdmin[InboxMail]):
     lead = _("Mail that an inbox relay kept to be looked at. It has left for nobody.")
     empty_hint = _("Put an inbox relay into a route: what would leave by it shows here instead.")
-    list_display = ("subject_or_none", "rcpt_to", "received_at", "relay")
+    list_display = ("title", "received_at", "relay")
     list_filter = (("relay", admin.RelatedOnlyFieldListFilter),)
     # A sandbox: thousands, not millions.
     search_fields = ("rcpt_to", "subject")
@@ -272,5 +271,5 @@ class InboxMailAdmin(BigTableAdmin[InboxMail]):
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     @admin.display(description=_("subject"))
-    def subject_or_none(self, mail: InboxMail) -> SafeString | str:
-        return Truncator(mail.subject).chars(70) or format_html('<span class="quiet">{}</span>', gettext("no subject"))
+    def title(self, mail: InboxMail) -> SafeString:
+        return pages.two_lines(mail.subject or gettext("no subject"), mail.rcpt_to)

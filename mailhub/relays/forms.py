@@ -44,7 +44,8 @@ class Secrets:
         self.stored = {name: stored[name] for name in self.secrets if stored.get(name)}
         for name, field in list(self.fields.items()):
             field.label = capfirst(field.label)
-            field.widget.attrs.setdefault("class", "vIntegerField" if isinstance(field, forms.IntegerField) else "vTextField")
+            if isinstance(field.widget, forms.TextInput | forms.Textarea):
+                field.widget.attrs.setdefault("class", "vIntegerField" if isinstance(field, forms.IntegerField) else "vTextField")
             if name in self.secrets:
                 self._write_only(name, field)
 

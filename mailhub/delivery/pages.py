@@ -27,6 +27,7 @@ from mailhub.delivery import batches, preview, progress, queue, reading, suppres
 from mailhub.delivery.forms import SuppressForm
 from mailhub.delivery.models import WAITING, Batch, Lease, Message, Suppression, Worker
 from mailhub.delivery.progress import Progress, Sample
+from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import addresses, clock
 from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
@@ -190,17 +191,22 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
         messages.success(request, words % {"count": count})
         return None
     by_state = dict(fit.order_by().values_list("status").annotate(n=Count("pk")))
+    count = sum(by_state.values())
+    title = ngettext("Send %(count)s mail again?", "Send %(count)s mails again?", count) if count else _("Send again?")
+    selected = request.POST.getlist("_selected_action")
+    across = request.POST.get("select_across", "0")
     return page(
         request,
         "admin/delivery/resend_many.html",
-        _("Send again?"),
+        title % {"count": grouped(count)},
         Message,
         by_state=[(state, Message.Status(state).label, count) for state, count in sorted(by_state.items())],
-        count=sum(by_state.values()),
+        count=count,
+        others=across != "0" or len(selected) > count,
         most=MOST_AGAIN,
         unknown=by_state.get(Message.Status.UNKNOWN, 0),
-        selected=request.POST.getlist("_selected_action"),
-        across=request.POST.get("select_across", "0"),
+        selected=selected,
+        across=across,
         query=f"?{request.GET.urlencode()}" if request.GET else "",
     )
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 REGISTRY = {
     "smtp": "mailhub.relays.providers.smtp.SMTP",
+    "mx": "mailhub.relays.providers.mx.MX",
     "inbox": "mailhub.relays.providers.inbox.Inbox",
     "memory": "mailhub.relays.providers.memory.Memory",
 }

@@ -121,6 +121,19 @@ def test_adding_begins_with_the_kind(admin_client: Client) -> None:
         assert 'name="name"' not in page
 
 
+def test_a_relay_added_beside_another_form_stays_in_its_window(admin_client: Client) -> None:
+    page = text(admin_client.get(reverse("admin:relays_relay_add") + "?_to_field=id&_popup=1"))
+    link = page.split('class="panel" href="')[1].split('"')[0]
+    assert "_popup=1" in link and 'id="nav-sidebar"' not in page
+    form = text(admin_client.get(reverse("admin:relays_relay_add") + link.replace("&amp;", "&")))
+    assert 'name="_popup" value="1"' in form and 'name="max_connections"' in form
+
+
+def test_rare_fields_are_folded_away(admin_client: Client, relay: Relay) -> None:
+    rarely = text(admin_client.get(change(relay))).split("Rarely needed")[1]
+    assert 'name="mode"' in rarely and 'name="host"' not in rarely
+
+
 def test_the_kind_s_own_fields_stand_in_the_form(admin_client: Client) -> None:
     page = text(admin_client.get(reverse("admin:relays_relay_add") + "?kind=asking"))
     for name in ("name", "max_connections", "host", "port", "mode", "user", "password", "key"):
@@ -556,3 +569,4 @@ def test_pages_obey_our_policy(admin_client: Client, mail: InboxMail, relay: Rel
 def test_pages_with_nothing_on_them_open(admin_client: Client) -> None:
     for name in ("relay", "route", "ippool", "dedicatedip", "inboxmail"):
         assert admin_client.get(reverse(f"admin:relays_{name}_changelist")).status_code == 200
+    assert "No mail here yet" in text(admin_client.get(reverse("admin:relays_inboxmail_changelist")))

@@ -18,6 +18,7 @@ from mailhub.delivery.models import Message, Suppression
 from mailhub.delivery.rendering import Rendered
 from mailhub.demo import people, receiver, sample
 from mailhub.lib import clock
+from mailhub.relays import providers
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
 from transactional import samples
@@ -199,6 +200,9 @@ def test_two_relays_share_the_campaigns_and_lead_to_the_receiver_only(shop: samp
     ]
     assert shop.orders.route(Stream.TRANSACTIONAL).members.count() == 2
     for relay in route.relays.all():
+        form = providers.load("smtp").options_form
+        initial = {name: field.initial for name, field in form.base_fields.items()}
+        assert form({**initial, **relay.options}).errors == {}
         assert (relay.kind, relay.options["host"], relay.options["port"]) == ("smtp", "127.0.0.1", receiver.PORT)
 
 

@@ -18,6 +18,9 @@ from mailhub.lib import clock, states, tokens
 from mailhub.relays.models import Relay, Route, Stream
 from mailhub.senders.models import Sender
 
+# A content that is no campaign's (those have an unsubscribe link) and whose words are not forgotten yet.
+WITH_BODY = Q(unsubscribe_base="") & (~Q(html="") | ~Q(text="") | Q(raw__isnull=False))
+
 
 class Content(models.Model):
     """What is said, frozen: templates that a whole batch shares, or one finished mail (`raw`)."""
@@ -42,6 +45,10 @@ class Content(models.Model):
         verbose_name = _("content")
         verbose_name_plural = _("contents")
         permissions: ClassVar = [("view_body", _("Can read what mails say"))]
+        indexes: ClassVar = [
+            # retention.forget_bodies(): those whose words are still to be forgotten, the oldest first.
+            models.Index(fields=["created_at"], name="delivery_content_bodies", condition=WITH_BODY),
+        ]
 
     def __str__(self) -> str:
         return self.subject
@@ -169,7 +176,7 @@ class Message(models.Model):
     REPORTED: ClassVar = {Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED}
     MOVES: ClassVar = {
         Status.QUEUED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
-        Status.DEFERRED: {Status.CLAIMED, Status.SENT, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
+        Status.DEFERRED: {Status.CLAIMED, Status.SENT, Status.QUEUED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
         Status.CLAIMED: {Status.SENDING, Status.QUEUED, Status.DEFERRED, Status.FAILED, *REPORTED},
         Status.SENDING: {Status.SENT, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN, *REPORTED},
         Status.SENT: {Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED},
@@ -429,6 +436,10 @@ class Suppression(models.Model):
             models.CheckConstraint(
                 condition=Q(reason__in=["bounce", "complaint", "unsubscribe", "manual"]), name="delivery_suppression_reason"
             ),
+        ]
+        indexes: ClassVar = [
+            # retention.forget_messages(): nobody may point to an event that is deleted, and the database looks for each.
+            models.Index(fields=["event"], name="delivery_suppression_event", condition=Q(event__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -523,17 +523,18 @@ def _store_late(lease: Lease, outcomes: Sequence[Outcome]) -> None:
         outcome = by_key[message.pk]
         if message.attempts != outcome.message.attempts or (message.pk, outcome.started_at) in known:
             continue
+        told.append(outcome)
+        if outcome.status == Status.UNKNOWN:
+            continue
         tally.move(message, outcome.status)
-        waits = outcome.status in WAITING
         Message.objects.filter(pk=message.pk).update(
             status=outcome.status,
             next_attempt_at=outcome.next_attempt_at or message.next_attempt_at,
             reply=outcome.said,
-            settled_at=None if waits else now,
+            settled_at=None if outcome.status in WAITING else now,
             attempts=outcome.attempts,
             repeated=outcome.message.repeated,
         )
-        told.append(outcome)
     if told:
         _write(lease.relay_id, told)
         tally.write()

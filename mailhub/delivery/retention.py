@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 
-from mailhub.delivery.models import COUNTER_OF, COUNTERS, OPEN, Batch, Content, Message
+from mailhub.delivery.models import COUNTER_OF, COUNTERS, OPEN, WITH_BODY, Batch, Content, Message
 from mailhub.lib import clock
 from mailhub.relays import limits
 from mailhub.relays.models import InboxMail, Stream
@@ -17,6 +17,8 @@ from mailhub.relays.models import InboxMail, Stream
 logger = logging.getLogger(__name__)
 
 GROUP = 1000
+# Batches of which no message is forgotten.
+GOING_ON = (Batch.Status.RUNNING, Batch.Status.PAUSED)
 
 
 def prune() -> None:
@@ -30,38 +32,48 @@ def prune() -> None:
 
 
 def forget_bodies(before: datetime) -> int:
-    """Empty transactional contents from before then, subjects and all facts apart; returns how many.
+    """Empty transactional contents from before then, subjects and all facts apart, a group at a time; returns how many.
 
-    They may hold password-reset links. A campaign's content is nobody's secret and stays for its page."""
+    They may hold password-reset links. A campaign's content is nobody's secret and stays for its page. Index delivery_content_bodies,
+    which holds none that is empty already."""
     still_needed = Message.objects.filter(content=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=OPEN)
-    old = Content.objects.filter(~Exists(still_needed), created_at__lt=before, unsubscribe_base="").exclude(
-        Q(html="") & Q(text="") & Q(raw__isnull=True)
-    )
-    return old.filter(messages__stream=Stream.TRANSACTIONAL).update(html="", text="", raw=None)
+    shared = Batch.objects.filter(content=OuterRef("pk"))
+    old = Content.objects.filter(WITH_BODY, ~Exists(still_needed), ~Exists(shared), created_at__lt=before)
+    count = 0
+    while ids := list(old.order_by("created_at").values_list("pk", flat=True)[:GROUP]):
+        count += Content.objects.filter(pk__in=ids).update(html="", text="", raw=None)
+    return count
 
 
 def forget_messages(before: datetime) -> int:
-    """Delete settled messages made before then, with their attempts and events, a group a transaction; returns how many."""
-    count = 0
-    old = Message.objects.filter(created_at__lt=before).exclude(status__in=OPEN)
-    old = old.filter(Q(batch__isnull=True) | Q(batch__status__in=[Batch.Status.DONE, Batch.Status.CANCELED])).order_by("id")
-    while ids := list(old.values_list("pk", flat=True)[:GROUP]):
+    """Delete settled messages made before then, with their attempts and events, a group a transaction; returns how many.
+
+    By primary key, up to the first group in which all are younger: they are made in the order of their keys, or nearly so."""
+    over = Q(batch__isnull=True) | Q(batch__status__in=[Batch.Status.DONE, Batch.Status.CANCELED])
+    count = last = 0
+    while group := list(Message.objects.filter(pk__gt=last).order_by("pk").values_list("pk", "created_at")[:GROUP]):
+        last = group[-1][0]
+        ids = [pk for pk, created_at in group if created_at < before]
+        if not ids:
+            break
         with transaction.atomic():
-            Message.objects.filter(pk__in=ids).delete()
-        count += len(ids)
+            gone = Message.objects.filter(over, pk__in=ids).exclude(status__in=OPEN)
+            count += gone.delete()[1].get("delivery.Message", 0)
     return count
 
 
 def audit() -> list[int]:
-    """Compare the counters of batches that are not over with their rows; returns (and logs) the batches that differ.
+    """Compare the counters of batches with their rows; returns (and logs) the batches that differ. Not of those that are over and of which
+    messages may have been forgotten since.
 
-    One statement a batch, hence one snapshot: no lock, and no move half seen."""
+    One statement a batch, hence one snapshot: no lock, and no move half seen. Some 0.8 s a million messages (delivery_message_once)."""
     rows = {
         f"rows_{name}": Count("messages", filter=Q(messages__status__in=[state for state in COUNTER_OF if COUNTER_OF[state] == name]))
         for name in COUNTERS
     }
     wrong = []
-    for pk in Batch.objects.exclude(status=Batch.Status.DONE).values_list("pk", flat=True):
+    whole = clock.now() - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS)
+    for pk in Batch.objects.filter(Q(status__in=GOING_ON) | Q(created_at__gt=whole)).values_list("pk", flat=True):
         counted = Batch.objects.filter(pk=pk).annotate(**rows).values(*COUNTERS, *rows).get()
         differing = {name: (counted[name], counted[f"rows_{name}"]) for name in COUNTERS if counted[name] != counted[f"rows_{name}"]}
         if differing:

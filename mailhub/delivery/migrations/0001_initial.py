@@ -193,6 +193,10 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.AddIndex(
+            model_name='content',
+            index=models.Index(condition=models.Q(('unsubscribe_base', ''), models.Q(models.Q(('html', ''), _negated=True), models.Q(('text', ''), _negated=True), ('raw__isnull', False), _connector='OR')), fields=['created_at'], name='delivery_content_bodies'),
+        ),
+        migrations.AddIndex(
             model_name='batch',
             index=models.Index(condition=models.Q(('status', 'done'), _negated=True), fields=['status'], name='delivery_batch_open'),
         ),
@@ -256,6 +260,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='attempt',
             constraint=models.CheckConstraint(condition=models.Q(('outcome__in', ['sent', 'refused', 'deferred', 'relay_down', 'unknown'])), name='delivery_attempt_outcome'),
+        ),
+        migrations.AddIndex(
+            model_name='suppression',
+            index=models.Index(condition=models.Q(('event__isnull', False)), fields=['event'], name='delivery_suppression_event'),
         ),
         migrations.AddConstraint(
             model_name='suppression',

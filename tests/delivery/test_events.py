@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from mailhub.delivery import events, queue
+from mailhub.delivery.models import Event, Message, Suppression
+from mailhub.lib import clock
+from mailhub.relays.models import Relay
+from mailhub.senders.models import Sender
+from tests.delivery.world import LATER, NOBODY, books, expire, hold, make_batch, outcome, post, states
+
+Status = Message.Status
+
+
+def sent(relay: Relay, sender: Sender) -> Message:
+    make_batch(sender, 1)
+    lease = hold(relay)
+    messages = queue.claim(lease, 1)
+    queue.mark(lease, messages)
+    queue.settle(lease, [outcome(messages[0])])
+    queue.end_lease(lease)
+    return messages[0]
+
+
+@pytest.mark.parametrize(
+    ("reports", "state"),
+    [
+        (["delivered"], "delivered"),
+        (["bounced"], "bounced"),
+        (["complained"], "complained"),
+        # A late report undoes nothing.
+        (["bounced", "delivered"], "bounced"),
+        (["delivered", "bounced"], "bounced"),
+        (["complained", "bounced", "delivered"], "complained"),
+        (["delivered", "complained", "complained"], "complained"),
+        # These only count.
+        (["opened", "clicked"], "sent"),
+        (["bounced", "opened", "clicked"], "bounced"),
+        (["unsubscribed", "autoresponded", "deferred", "rejected"], "sent"),
+    ],
+)
+def test_a_report_takes_a_message_up_the_ladder_and_never_down(relay: Relay, sender: Sender, reports: list[str], state: str) -> None:
+    message = sent(relay, sender)
+    for report in reports:
+        events.record(message, report, at=clock.now(), detail=f"they say {report}")
+    assert books() == {state: 1}
+    assert [event.type for event in message.events.order_by("pk")] == ["sent", *reports]
+
+
+def test_a_report_is_kept_with_its_time_and_words(relay: Relay, sender: Sender) -> None:
+    message = sent(relay, sender)
+    at = clock.now() - timedelta(hours=3)
+    event = events.record(message, "bounced", at=at, detail="550 5.1.1 unknown" + "x" * 1000)
+    event.refresh_from_db()
+    message.refresh_from_db()
+    assert (event.at, event.detail) == (at, ("550 5.1.1 unknown" + "x" * 1000)[:500])
+    assert (message.reply, message.settled_at) == (event.detail, at)
+
+
+@pytest.mark.parametrize(("report", "reason"), [("bounced", "bounce"), ("complained", "complaint")])
+def test_who_bounces_or_complains_gets_nothing_more(relay: Relay, sender: Sender, report: str, reason: str) -> None:
+    message = sent(relay, sender)
+    Message.objects.update(address="Taro@Example.net")
+    for _time in range(2):
+        events.record(message, report, at=clock.now(), detail="proof")
+    suppression = Suppression.objects.get()
+    assert (suppression.address, suppression.reason, suppression.scope) == ("taro@example.net", reason, "all")
+    assert suppression.event == message.events.filter(type=report).order_by("pk")[0]
+    post(sender, "TARO@example.net")
+    make_batch(sender, "taro@example.net")
+    assert queue.claim(hold(relay), 10) == []
+
+
+@pytest.mark.parametrize("report", ["delivered", "opened", "clicked", "unsubscribed", "deferred", "failed", "autoresponded"])
+def test_nothing_else_suppresses(relay: Relay, sender: Sender, report: str) -> None:
+    events.record(sent(relay, sender), report, at=clock.now())
+    assert not Suppression.objects.exists()
+
+
+def test_who_was_spared_campaigns_alone_gets_no_transactional_mail_either_once_the_address_is_bad(relay: Relay, sender: Sender) -> None:
+    message = sent(relay, sender)
+    Suppression.objects.create(address=message.address, scope="campaign", reason="unsubscribe", detail="by phone")
+    event = events.record(message, "bounced", at=clock.now(), detail="550 5.1.1")
+    suppression = Suppression.objects.get()
+    # That they unsubscribed is not forgotten.
+    assert (suppression.scope, suppression.reason) == ("all", "unsubscribe")
+    assert (suppression.detail, suppression.event) == ("550 5.1.1", event)
+    post(sender, message.address)
+    assert queue.claim(hold(relay), 10) == []
+
+
+def test_what_staff_entered_stays_as_they_entered_it(relay: Relay, sender: Sender) -> None:
+    message = sent(relay, sender)
+    Suppression.objects.create(address=message.address, reason="manual", detail="asked by letter")
+    events.record(message, "bounced", at=clock.now(), detail="550 5.1.1")
+    suppression = Suppression.objects.get()
+    assert (suppression.reason, suppression.detail, suppression.event) == ("manual", "asked by letter", None)
+
+
+@pytest.mark.parametrize("report", ["delivered", "bounced", "complained"])
+def test_an_unknown_outcome_is_settled_by_a_report(relay: Relay, sender: Sender, report: str) -> None:
+    batch = make_batch(sender, 1)
+    lease = hold(relay)
+    (message,) = queue.claim(lease, 1)
+    queue.mark(lease, [message])
+    expire(lease)
+    queue.reap()
+    assert books() == {"unknown": 1}
+    events.record(message, report, at=clock.now())
+    assert books() == {report: 1}
+    batch.refresh_from_db()
+    assert batch.status == "done"
+    assert queue.resend(Message.objects.all()) == 0
+
+
+@pytest.mark.parametrize("report", ["delivered", "bounced", "complained"])
+def test_mail_whose_first_try_arrived_after_all_is_not_repeated(relay: Relay, sender: Sender, report: str) -> None:
+    (message,) = post(sender, 1)
+    lease = hold(relay)
+    queue.mark(lease, queue.claim(lease, 1))
+    expire(lease)
+    queue.reap()
+    assert states(message) == ["deferred"]
+    events.record(message, report, at=clock.now())
+    Message.objects.update(next_attempt_at=clock.now())
+    assert queue.due(relay) == []
+    assert states(message) == [report]
+
+
+def test_a_batch_ends_when_a_report_settles_its_last_message(relay: Relay, sender: Sender) -> None:
+    batch = make_batch(sender, 1)
+    lease = hold(relay)
+    (message,) = queue.claim(lease, 1)
+    queue.mark(lease, [message])
+    events.record(message, "delivered", at=clock.now())
+    assert books() == {"delivered": 1}
+    batch.refresh_from_db()
+    assert batch.status == "done"
+
+
+def test_addresses_that_prove_bad_together_are_suppressed_together(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, "b@example.net", "a@example.net")
+    make_batch(sender, "A@example.net")
+    lease = hold(relay)
+    messages = queue.claim(lease, 10)
+    queue.mark(lease, messages)
+    queue.settle(lease, [outcome(message, Status.BOUNCED, NOBODY) for message in messages])
+    assert sorted(Suppression.objects.values_list("address", flat=True)) == ["a@example.net", "b@example.net"]
+
+
+def test_a_refusal_that_is_not_the_recipients_fault_suppresses_nobody(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 2)
+    lease = hold(relay)
+    one, other = queue.claim(lease, 10)
+    queue.mark(lease, [one, other])
+    queue.settle(lease, [outcome(one, Status.FAILED, NOBODY), outcome(other, Status.DEFERRED, LATER, next_attempt_at=clock.now())])
+    assert not Suppression.objects.exists()
+    assert Event.objects.count() == 2

@@ -49,20 +49,15 @@ RELAYING = words(r"relay(ing)?( access)? (is )?(denied|not (permitted|allowed)|p
 MAILBOX = words(
     r"\b[45]\.2\.2\b|mail ?box|inbox|storage|disk|user(\S* \S+)? is over|the user you are trying to contact|message size|too large"
 )
-PERIOD = r"(per[ -]?|each |every |in (an? |one |24 |the last )?)?(daily|hourly|monthly|day|hours?|month)"
+PERIOD = r"\b(daily|hourly|monthly|day|hours?|month)\b"
+LIMIT = r"\b(limits?|quotas?|maximum|max|allowance)\b"
+SENDING = r"\b(sending|sender|send|messaging|messages?|submission|relay|outgoing|outbound|e?mails?|credits?)"
 QUOTAS: Sequence[tuple[re.Pattern[str], timedelta]] = (
     (words(r"\b[45]\.4\.5\b"), FOR_PERIOD),
-    (words(rf"\b{PERIOD}\b.*\b(limit|quota|maximum|allowance)|\b(limit|quota|maximum|max|allowance)\b.*\b{PERIOD}\b"), FOR_PERIOD),
-    (
-        words(r"(sending|submission|messages?|send) rate\b|rate[ -]?limit|throttl|too many (\w+ ){0,3}(per|in a|a) (second|minute)"),
-        FOR_PACE,
-    ),
-    (words(r"(concurrent|simultaneous|parallel) connections|too many (\w+ )?connections|sender thread limit|connection limit"), FOR_PACE),
-    (
-        words(r"(sending|sender|messaging|message|submission|relay|outgoing|outbound|credits?|mails?|emails?) (limits?|quotas?)\b"),
-        FOR_PERIOD,
-    ),
-    (words(r"submissionquota|maximum credits exceeded|max(imum)? (\w+ )?(emails|mails|messages)\b.*exceed|exceeded the max"), FOR_PERIOD),
+    (words(rf"{PERIOD}.*{LIMIT}|{LIMIT}.*{PERIOD}"), FOR_PERIOD),
+    (words(rf"{SENDING} rate\b|rate[ -]?limit|throttl|too many (\w+ ){{0,3}}(per|in a|a) (second|minute)"), FOR_PACE),
+    (words(r"(concurrent|simultaneous|parallel) connections|too many (\w+ ){0,3}connections|thread limit|connection limit"), FOR_PACE),
+    (words(rf"{SENDING} {LIMIT}|submissionquota|maximum credits exceeded|exceeded the max"), FOR_PERIOD),
 )
 
 # ----------------------------------------------------------------------------------------------------------------- this connection
@@ -84,6 +79,8 @@ FAULTS = {
     "5.1.10": Fault.RECIPIENT,  # the domain takes no mail (RFC 7505)
     "5.1.7": Fault.SENDER,  # not a sender's address
     "5.1.8": Fault.SENDER,  # the sender's domain does not exist
+    "5.2.1": Fault.POLICY,  # closed, perhaps for now: proves nothing against the address for good
+    "5.2.2": Fault.POLICY,  # full: neither
     "5.2.3": Fault.CONTENT,  # larger than this mailbox takes
     "5.3.4": Fault.CONTENT,  # larger than the system takes
     "5.7.9": Fault.SENDER,
@@ -101,8 +98,7 @@ FAULTS = {
     "5.7.40": Fault.SENDER,  # Gmail: no DMARC
     "5.7.515": Fault.SENDER,  # Microsoft: authentication level
 }
-# Where the detail is not in the table: the subject, the second number. A mailbox that is full (5.2.2) or closed for now (5.2.1) proves
-# nothing for good against its address.
+# Where the code is not in the table: its second number.
 SUBJECTS = {"6": Fault.CONTENT}
 # Codes that say no more than "refused": the words decide.
 VAGUE = frozenset({"", "5.0.0", "5.1.0", "5.2.0", "5.3.0", "5.4.0", "5.5.0"})

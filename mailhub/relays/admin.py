@@ -191,6 +191,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
     def obstacles(self, obj: Relay) -> Iterable[str]:
         for member in obj.memberships.select_related("route"):
             yield gettext("It is in the route “%(route)s”.") % {"route": member.route}
+        # No index serves this: it reads until the first that it finds, which for a relay that was never used is the whole table, once.
         if obj.messages.exists():
             yield gettext("Mail has left through it, and says so in its history.")
 

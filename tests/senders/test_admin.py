@@ -22,6 +22,7 @@ from mailhub.relays.models import Quota, Relay, Route, RouteMember, Stream
 from mailhub.relays.providers import memory
 from mailhub.senders import trial
 from mailhub.senders.models import DKIMKey, Domain, Sender
+from tests.smtp_server import SMTPServer
 
 
 @pytest.fixture
@@ -334,6 +335,29 @@ def test_a_test_mail_is_signed_like_others(sender: Sender, relay: Relay) -> None
     DKIMKey.make(sender.domain).sign_from_now_on()
     trial.send(relay, sender, "taro@example.net")
     assert memory.taken[relay.pk][0].data.startswith(b"DKIM-Signature: ")
+
+
+def test_a_relay_entered_in_the_admin_is_tried_over_a_socket(admin_client: Client, sender: Sender) -> None:
+    sender.confirm()
+    with SMTPServer(users={"shop": "open-sesame"}, auth_needs_tls=False) as server:
+        entered = {
+            "name": "Local", "max_connections": 5, "first_retry": 60, "host": "127.0.0.1", "port": server.port, "security": "none",
+            "username": "shop", "password": "open-sesame", "auth_method": "auto", "allow_insecure_auth": "on",
+            "messages_per_connection": 100, "connection_age": 300, "patience": 30, "final_timeout": 60,
+            "quotas-TOTAL_FORMS": 0, "quotas-INITIAL_FORMS": 0,
+        }  # fmt: skip
+        assert admin_client.post(reverse("admin:relays_relay_add") + "?kind=smtp", entered).status_code == 302
+        relay = Relay.objects.get()
+        given = {"sender": sender.pk, "to": "taro@example.net"}
+        page = text(admin_client.post(trial_of(relay), given))
+        assert "The relay accepted it." in page, page
+        (mail,) = server.mails
+        assert (mail.user, mail.mail_from, mail.rcpt_to) == ("shop", "shop@tea.example", ("taro@example.net",))
+        assert "緑茶堂" in str(message_from_bytes(mail.data, policy=default)["From"])
+        server.users = {"shop": "another"}
+        page = text(admin_client.post(trial_of(relay), given))
+        assert "The relay could not be used." in page and "535" in page and "open-sesame" not in page
+    assert "The relay could not be used." in text(admin_client.post(trial_of(relay), given))
 
 
 REPLY = Reply(550, "5.7.1", "not from here")

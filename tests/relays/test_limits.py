@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from django.db import connection, transaction
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from pytest_django import DjangoAssertNumQueries
 
 from mailhub.lib import clock
 from mailhub.relays import limits
@@ -148,7 +150,9 @@ def test_a_taker_that_waited_for_another_counts_no_earlier_than_that_one(relay: 
     assert use.used == 10
 
 
-def test_taking_costs_few_queries_however_many_slices_there_are(relay: Relay, django_assert_max_num_queries: object) -> None:
+def test_taking_costs_few_queries_however_many_slices_there_are(
+    relay: Relay, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
     quota(relay, 10_000)
     quota(relay, 100_000, Period.DAY)
     for minute in range(30):
@@ -385,7 +389,7 @@ def test_when_there_is_enough_to_send_nearly_all_that_may_be_sent_is(
 # -------------------------------------------------------------------------------------------------------------- all at once
 
 
-def at_once(workers: int, work: object) -> list[int]:
+def at_once(workers: int, work: Callable[[], int]) -> list[int]:
     """Run `work` in so many threads, each with a database connection of its own; their results."""
     results: list[int] = []
     failures: list[BaseException] = []

@@ -112,7 +112,7 @@ def page(site: Site, browser: Browser, complaints: list[str]) -> Iterator[Page]:
     """Logged in, in English."""
     context = browser.new_context(base_url=site.address, locale="en-GB", viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(LONG * 1000)
+    page.set_default_timeout(30_000)
     page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("response", lambda response: complaints.append(f"{response.status} {response.url}") if response.status >= 400 else None)

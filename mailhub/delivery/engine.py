@@ -83,9 +83,10 @@ class Ready:
 def drain(relay: Relay, work: Queue = "bulk", seconds: float = SLICE.total_seconds()) -> int:
     """Hand over what is due for `relay` until nothing is, or the time is over; returns how many messages were settled.
 
-    Returns 0 at once when the relay rests or others use all its connections. Safe to call twice, at once, anywhere."""
+    Returns 0 at once when the relay rests, others use all its connections, or only other machines can leave through it. Safe to call twice,
+    at once, anywhere."""
     queue.woken(relay, work)
-    if work not in queue.due(relay):
+    if work not in queue.due(relay) or relay.is_elsewhere():
         return 0
     lease = queue.take_lease(relay, work)
     if lease is None:

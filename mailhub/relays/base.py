@@ -112,6 +112,8 @@ class Provider(Protocol):
     #: `rarely`, if it has one, are folded away
     options_form: ClassVar[type[forms.Form]]
     secret_options: ClassVar[frozenset[str]]
+    #: mail leaves from the addresses of the relay's pool, and so only from the machines that hold them
+    uses_pool: ClassVar[bool]
 
     def __init__(self, relay: Relay) -> None: ...
 

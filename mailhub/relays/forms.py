@@ -89,6 +89,8 @@ class RelayForm(forms.ModelForm[Relay]):
         super().__init__(*args, **kwargs)
         self.instance.kind = self.kind
         provider = providers.load(self.kind)
+        if provider.uses_pool:
+            self.fields["pool"].required = True
         asked: Any = type("Options", (Secrets, provider.options_form), {"secrets": provider.secret_options})
         self.options = asked(self.data if self.is_bound else None, stored=self.instance.secrets, initial=self.instance.options)
 

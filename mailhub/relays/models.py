@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import zoneinfo
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -45,6 +46,14 @@ class IPPool(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def here(self) -> list[DedicatedIP]:
+        """Its addresses that this machine holds and nobody has given to another."""
+        return [ip for ip in self.ips.filter(node__in=["", socket.gethostname()]) if ip.is_held()]
+
+    def is_elsewhere(self) -> bool:
+        """This machine holds none of its addresses, and another is said to."""
+        return self.ips.exclude(node__in=["", socket.gethostname()]).exists() and not self.here()
+
 
 class DedicatedIP(models.Model):
     pool = models.ForeignKey(IPPool, models.PROTECT, related_name="ips", verbose_name=_("pool"))
@@ -61,6 +70,15 @@ class DedicatedIP(models.Model):
 
     def __str__(self) -> str:
         return f"{self.address} ({self.ehlo_name})"
+
+    def is_held(self) -> bool:
+        """This machine can leave from it."""
+        with socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, socket.SOCK_STREAM) as sock:
+            try:
+                sock.bind((self.address, 0))
+            except OSError:
+                return False
+        return True
 
 
 class Relay(models.Model):
@@ -124,6 +142,10 @@ class Relay(models.Model):
 
     def provider(self) -> Provider:
         return providers.load(self.kind)(self)
+
+    def is_elsewhere(self) -> bool:
+        """Mail can only leave through it from other machines, which hold its addresses."""
+        return self.pool is not None and providers.load(self.kind).uses_pool and self.pool.is_elsewhere()
 
     def pause(self) -> None:
         states.move(self, self.Status.PAUSED, moves=self.MOVES)

@@ -25,6 +25,7 @@ class Inbox:
     label = gettext_lazy("Inbox (for trying things out: mail is kept here, to be looked at)")
     options_form: ClassVar[type[forms.Form]] = forms.Form
     secret_options: ClassVar[frozenset[str]] = frozenset()
+    uses_pool: ClassVar[bool] = False
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay.pk

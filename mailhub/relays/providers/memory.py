@@ -30,6 +30,7 @@ class Memory:
     label = _("Memory (for dry runs: mail goes nowhere)")
     options_form: ClassVar[type[forms.Form]] = forms.Form
     secret_options: ClassVar[frozenset[str]] = frozenset()
+    uses_pool: ClassVar[bool] = False
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay.pk

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -54,18 +55,24 @@ MOST_IDLE = 50
 # Carriers end connections after a hundred mails.
 MAILS_PER_CONNECTION = 100
 
-# Both are remembered by the process, for all drains that it runs. What did not let us in is left alone for a moment: each try holds one
-# of the relay's connections up. A host whose TLS is broken gets plain words for an hour, where nobody asked for more.
+# Remembered by the process, for all drains that it runs. What did not let us in is left alone for a moment: each try holds one of the
+# relay's connections up.
 _shut: Notes[Target] = Notes(120, 10_000)
+# A host whose TLS is broken gets plain words for an hour, where nobody asked for more.
 _plain: Notes[str] = Notes(3600, 10_000)
+# What the log was told of a domain's policy, it need not be told with every mail.
+_told: Notes[str] = Notes(3600, 10_000)
 
 
 def forget() -> None:
     _shut.clear()
     _plain.clear()
+    _told.clear()
 
 
 class MXForm(forms.Form):
+    rarely = ("port", "final_timeout")
+
     tls = forms.ChoiceField(
         label=gettext_lazy("encryption"),
         initial="opportunistic",
@@ -135,23 +142,8 @@ class Target:
 
 def sources(relay: Relay) -> list[Source]:
     """The addresses of the relay's pool that this machine holds."""
-    found = []
-    rows = relay.pool.ips.filter(node__in=["", socket.gethostname()]) if relay.pool else []
-    for row in rows:
-        if is_ours(row.address):
-            found.append(Source(row.address, row.ehlo_name or literal(row.address)))
-        elif row.node:
-            logger.warning("relay %s: %s is said to be on this machine (%s), but is not", relay.pk, row.address, row.node)
-    return found
-
-
-def is_ours(address: str) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as sock:
-        try:
-            sock.bind((address, 0))
-        except OSError:
-            return False
-    return True
+    found = relay.pool.here() if relay.pool else []
+    return [Source(ip.address, ip.ehlo_name or literal(ip.address)) for ip in found]
 
 
 def literal(address: str) -> str:
@@ -176,6 +168,17 @@ def ways(found: Sequence[str], order: Sequence[Source]) -> list[tuple[str, Sourc
         chosen.setdefault(ip_address(source.address).version, source)
     # A dict keeps the order in which its keys came.
     return [(address, source) for version, source in chosen.items() for address in found if ip_address(address).version == version]
+
+
+def named(hosts: Sequence[str], policy: Policy, domain: str) -> list[str]:
+    """Those of the domain's hosts that may have its mail by its policy: all of them while it only tries the policy out."""
+    strangers = [host for host in hosts if not policy.names(host)]
+    if policy.mode == Mode.ENFORCE:
+        return [host for host in hosts if host not in strangers]
+    if strangers and _told.read(domain) is None:
+        logger.warning("the MTA-STS policy that %s tries out does not name %s", domain, ", ".join(strangers))
+        _told.write(domain)
+    return list(hosts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- connecting
@@ -279,6 +282,7 @@ class MX:
     label = gettext_lazy("Direct delivery (to the recipients' own mail servers)")
     options_form: ClassVar[type[forms.Form]] = MXForm
     secret_options: ClassVar[frozenset[str]] = frozenset()
+    uses_pool: ClassVar[bool] = True
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
@@ -308,8 +312,7 @@ class MX:
         if not self.sessions:
             while self.kept:
                 self.part(self.kept.pop().client)
-            while self.leaving:
-                await asyncio.wait(self.leaving)
+            await asyncio.gather(*self.leaving)
 
     # -- one mail
 
@@ -325,9 +328,15 @@ class MX:
             policy = await in_time(enough, self.policies.policy(domain))
         except NotThere as failure:
             raise self.given_up(domain, [failure]) from None
-        for exchanger in exchangers.records[:MOST_HOSTS]:
+        hosts = [exchanger.host for exchanger in exchangers.records]
+        if policy:
+            hosts = named(hosts, policy, domain)
+            if not hosts:
+                words = _("The policy of %(domain)s (MTA-STS) names none of its hosts.") % {"domain": domain}
+                raise Deferred(Reply(None, "4.7.5", words))
+        for host in hosts[:MOST_HOSTS]:
             try:
-                targets = await in_time(enough, self.targets(domain, exchanger.host, policy, exchangers.authenticated, order))
+                targets = await in_time(enough, self.targets(domain, host, policy, exchangers.authenticated, order))
             except NotThere as failure:
                 failures.append(failure)
                 continue
@@ -355,11 +364,6 @@ class MX:
 
     async def targets(self, domain: str, host: str, policy: Policy | None, proven: bool, order: Sequence[Source]) -> list[Target]:
         """The ways to one of the domain's hosts. Raises NotThere, or Refused."""
-        if policy and not policy.names(host):
-            words = _("The policy of %(domain)s (MTA-STS) does not name its host %(host)s.") % {"domain": domain, "host": host}
-            if policy.mode == Mode.ENFORCE:
-                raise NotThere(Reply(None, "4.7.5", words))
-            logger.warning(words)
         try:
             found = await dns.addresses(host)
             security = await self.security(domain, host, policy, proven and found.authenticated)
@@ -370,7 +374,9 @@ class MX:
             raise NotThere(Reply(None, "4.4.4", str(error))) from None
         except dns.Unanswered as error:
             raise NotThere(Reply(None, "4.4.3", str(error))) from None
-        targets = [Target(source, host, address, security) for address, source in ways(found.records, order)]
+        # Hosts of many machines have many addresses; a kept answer gives them always in the same order.
+        shuffled = random.sample(found.records, len(found.records))
+        targets = [Target(source, host, address, security) for address, source in ways(shuffled, order)]
         if not targets:
             words = _("%(host)s has no address of a version that we can leave from: %(addresses)s")
             raise NotThere(Reply(None, "4.4.4", words % {"host": host, "addresses": ", ".join(found.records)}))

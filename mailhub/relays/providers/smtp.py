@@ -212,6 +212,7 @@ class SMTP:
     label = gettext_lazy("SMTP server")
     options_form: ClassVar[type[forms.Form]] = SMTPForm
     secret_options: ClassVar[frozenset[str]] = frozenset({"password"})
+    uses_pool: ClassVar[bool] = False
 
     def __init__(self, relay: Relay) -> None:
         self.options = Options.of(relay.options)

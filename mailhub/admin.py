@@ -94,7 +94,12 @@ class MailHubAdminSite(admin.AdminSite):
         """The groups of the side bar, in the shape in which Django lists apps."""
         if app_label:
             return super().get_app_list(request, app_label)
-        permitted = {model["model"]._meta.label: model for app in self._build_app_dict(request).values() for model in app["models"]}
+        permitted = {
+            model["model"]._meta.label: model
+            for app in self._build_app_dict(request).values()
+            for model in app["models"]
+            if model["admin_url"] or model["add_url"]
+        }
         here = next((label for label, model in permitted.items() if model["admin_url"] and request.path.startswith(model["admin_url"])), "")
         here = PART_OF.get(here, here)
         listed = [label for group in GROUPS for label in group.icons]

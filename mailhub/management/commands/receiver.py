@@ -18,9 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=receiver.PORT, help=f"of 127.0.0.1 (default: {receiver.PORT})")
         parser.add_argument("--database", type=Path, default=receiver.BOOKS, help="the SQLite file that keeps what it answered")
-        parser.add_argument(
-            "--export", type=Path, metavar="FOLDER", help="only put the newest mails there, as .eml files"
-        )
+        parser.add_argument("--export", type=Path, metavar="FOLDER", help="only put the newest mails there, as .eml files")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["export"]:

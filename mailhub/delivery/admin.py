@@ -33,15 +33,18 @@ TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
 PUBLIC_ID = re.compile(r"<?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:@.*)?", re.IGNORECASE | re.DOTALL)
 # What the list does not show and may be long.
 LONG = ("data", "content__html", "content__text", "content__raw", "content__headers")
-# Messages whose events are looked for by address.
+# Messages that are found by the beginning of an address.
 MOST_FOUND = 1_000
 
 View = Callable[..., HttpResponseBase]
 
 
-def addressed(term: str) -> QuerySet[Message]:
-    """Messages to the address, or to those that begin so. Index delivery_message_address."""
-    return Message.objects.alias(key=Lower("address")).filter(key__startswith=key(term))
+def addressed(messages: QuerySet[Message], term: str) -> list[int]:
+    """Keys of those to the address, or to addresses that begin so; MOST_FOUND at most. Index delivery_message_address.
+
+    As a list, since to look for a few among all in the order of their keys, as pages show them, PostgreSQL may read all."""
+    found = messages.order_by().alias(key=Lower("address")).filter(key__startswith=key(term))
+    return list(found.values_list("pk", flat=True)[:MOST_FOUND])
 
 
 def key(term: str) -> str:
@@ -70,7 +73,14 @@ class Newest(ChangeList):
 
 
 class MessageList(Newest):
-    """Every way to ask for messages ends with an index that bounds what is read; of 10,000,000, each takes less than 0.3 s."""
+    """Every way to ask for messages ends with an index that bounds what is read, however many there are.
+
+    Each takes 0.02 to 0.35 s of 2,000,000 on PostgreSQL, beside other work on two cores."""
+
+    @property
+    def crowded(self) -> bool:
+        """A search found more than it shows."""
+        return bool(self.query) and self.result_count >= MOST_FOUND
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Message]:
         found: QuerySet[Message] = super().get_queryset(request, exclude_parameters)
@@ -151,7 +161,7 @@ class MessageAdmin(BigTableAdmin[Message]):
             return queryset, False
         if found := PUBLIC_ID.fullmatch(search_term.strip()):
             return queryset.filter(public_id=UUID(found[1])), False
-        return queryset.alias(key=Lower("address")).filter(key__startswith=key(search_term)), False
+        return queryset.filter(pk__in=addressed(queryset, search_term)), False
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("delivery.change_message")
@@ -279,11 +289,8 @@ class EventAdmin(BigTableAdmin[Event]):
         return EventList
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
-        """By the index on Event.message, for the newest messages to that address."""
-        if not search_term:
-            return queryset, False
-        messages = addressed(search_term).order_by("-pk").values_list("pk", flat=True)
-        return queryset.filter(message__in=list(messages[:MOST_FOUND])), False
+        """By the index on Event.message, for the messages to that address."""
+        return (queryset.filter(message__in=addressed(Message.objects.all(), search_term)) if search_term else queryset), False
 
     @admin.display(description=_("type"))
     def kind(self, event: Event) -> SafeString:

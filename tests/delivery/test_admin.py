@@ -167,6 +167,18 @@ def test_a_recipient_is_found_by_address_however_it_is_spelt(admin_client: Clien
         assert addresses(admin_client.get(list_of("message", q=term))) == found, term
 
 
+def test_a_search_that_finds_too_many_says_so(admin_client: Client, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        make(f"p{number}@example.net", "sent" if number else "failed")
+    said = "Write more of the address."
+    assert said not in text(admin_client.get(list_of("message", q="p")))
+    monkeypatch.setattr(delivery_admin, "MOST_FOUND", 2)
+    response = admin_client.get(list_of("message", q="p"))
+    assert len(addresses(response)) == 2 and said in text(response)
+    response = admin_client.get(list_of("message", q="p", state="failed"))
+    assert addresses(response) == ["p0@example.net"] and said not in text(response)
+
+
 def test_a_message_is_found_by_its_message_id(admin_client: Client, make: Make) -> None:
     message = make("hana@example.net")
     make("taro@example.net")

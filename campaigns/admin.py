@@ -32,8 +32,10 @@ def rows(count: int, **attrs: str) -> forms.Textarea:
     return forms.Textarea(attrs={"rows": count, "class": "vLargeTextField", **attrs})
 
 
-def code(name: str) -> forms.Textarea | None:
+def code(name: str) -> forms.Widget | None:
     """Where a template is written; the HTML is longer than the text."""
+    if name == "subject":
+        return forms.TextInput(attrs={"class": "vLargeTextField"})
     count = {"html": 18, "text": 8}.get(name)
     return rows(count, spellcheck="false", **{"class": "vLargeTextField code"}) if count else None
 

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, Literal
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Model, QuerySet
@@ -19,6 +19,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -127,7 +128,7 @@ def linked(request: HttpRequest, row: Model | None) -> dict[str, str] | None:
 def show(request: HttpRequest, message: Message) -> HttpResponse:
     """The mail's HTML, for a frame."""
     found = reading.Reading(message)
-    return preview.framed(found.mail.html if found.mail else found.problem, READING)
+    return preview.framed(found.mail.html if found.mail else escape(found.problem), READING)
 
 
 @require_safe
@@ -186,7 +187,7 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
         for start in range(0, len(found), 1_000):
             group = Message.objects.filter(pk__in=found[start : start + 1_000])
             count += queue.resend(group)
-            LogEntry.objects.log_actions(_user_pk(request), group, 2, _("It is queued once more."))
+            LogEntry.objects.log_actions(request.user.pk, group, CHANGE, _("It is queued once more."))
         words = ngettext("%(count)s mail is queued once more.", "%(count)s mails are queued once more.", count)
         messages.success(request, words % {"count": count})
         return None
@@ -209,10 +210,6 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
         across=across,
         query=f"?{request.GET.urlencode()}" if request.GET else "",
     )
-
-
-def _user_pk(request: HttpRequest) -> Any:
-    return request.user.pk
 
 
 # ------------------------------------------------------------------------------------------------------------------- batches
@@ -296,7 +293,7 @@ def suppress(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         data = form.cleaned_data
         added = suppressions.add(data["addresses"], data["scope"], data["detail"])
-        LogEntry.objects.log_actions(_user_pk(request), added.new, ADDITION, data["detail"])
+        LogEntry.objects.log_actions(request.user.pk, added.new, ADDITION, data["detail"])
         _tell(request, added)
         return redirect("admin:delivery_suppression_changelist")
     return page(request, "admin/delivery/suppress.html", _("Suppress addresses"), Suppression, form=form)

@@ -15,7 +15,6 @@ from typing import NoReturn
 
 from django.utils.translation import gettext as _
 
-from mailhub.lib import addresses
 from mailhub.relays import replies
 from mailhub.relays.base import Envelope, Fault, OutcomeUnknown, Refused, Reply
 from mailhub.relays.replies import Phase
@@ -31,9 +30,10 @@ SLOWEST = 16 * 1024
 FAREWELL = 2
 
 HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# What would end the path in a command; a quoted local part may hold it.
-UNQUOTED = re.compile(r"[\s<>]")
+# What cannot be part of a line.
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# What could end the path in a command. A quoted local part may hold some of it.
+UNQUOTED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\s<>]")
 
 
 class Answered(Exception):
@@ -69,6 +69,8 @@ class Client:
         self.opened_at = self.loop.time()
         #: EHLO keyword -> its parameters
         self.offers: dict[str, str] = {}
+        #: of a mail, in bytes; 0: it names none
+        self.size_limit = 0
         self.encrypted = False
         #: mails that were begun
         self.count = 0
@@ -270,10 +272,9 @@ def refuse(enhanced: str, why: str, fault: Fault) -> NoReturn:
 
 def path(text: str, fault: Fault) -> bytes:
     """An address as it goes between < and >. Raises Refused."""
-    wire = addresses.on_the_wire(text)
-    if CONTROL.search(wire) or (UNQUOTED.search(wire) and not wire.startswith('"')):
+    if UNQUOTED.search(text) and (CONTROL.search(text) or not text.startswith('"')):
         refuse("5.1.3", _("“%(address)s” is not a mail address.") % {"address": ascii(text)[1:-1]}, fault)
-    return wire.encode()
+    return text.encode()
 
 
 def stuffed(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import cast
 from django.utils.translation import gettext as _
 
 # All lines of one reply. RFC 5321 knows 512 octets a line; what is longer than this is no reply.
-LONGEST_REPLY = 64 * 1024
+LONGEST_REPLY = 16 * 1024
 
 #: a reply's code, and its lines without it
 Raw = tuple[int, list[bytes]]

@@ -311,6 +311,17 @@ def test_a_mail_that_finds_its_kept_connection_ended_goes_at_once_on_another(eit
     assert len(server.connections) == 2
 
 
+def test_a_server_that_says_more_than_it_was_asked_is_not_spoken_to(either_server: SMTPServer) -> None:
+    either_server.answers("ehlo", Garbage(b"250-localhost\r\n250 PIPELINING\r\n250 Taken\r\n", code=250))
+    assert kinds(send(either_server, envelope(1), envelope(2))) == [RelayDown, RelayDown]
+    assert not [command for command in either_server.commands if command.startswith("MAIL")]
+
+
+def test_a_server_that_lets_us_in_and_leaves_has_taken_nothing(either_server: SMTPServer) -> None:
+    either_server.answers("ehlo", Say("250 localhost", close=True))
+    assert set(kinds(send(either_server, envelope(1), envelope(2)))) <= {RelayDown, Deferred}
+
+
 def test_on_a_fresh_connection_421_defers_the_mail(either_server: SMTPServer) -> None:
     either_server.answers("mail", Say("421 4.3.2 Shutting down", close=True))
     assert kinds(send(either_server)) == [Deferred]
@@ -451,7 +462,15 @@ def test_no_mail_is_smuggled_within_another(either_server: SMTPServer, end: byte
 
 @pytest.mark.parametrize(
     "address",
-    ["a@example.net>\r\nRCPT TO:<b@example.net", "a@example.net> NOTIFY=NEVER", "a\0@example.net", "a b@example.net", "<a@example.net>"],
+    [
+        "a@example.net>\r\nRCPT TO:<b@example.net",
+        "a@example.net> NOTIFY=NEVER",
+        "a\0@example.net",
+        "a b@example.net",
+        "<a@example.net>",
+        '"a\r\nb"@example.net',
+        "\ud800@example.net",
+    ],
 )
 @pytest.mark.parametrize("field", ["mail_from", "rcpt_to"])
 def test_no_command_is_smuggled_in_an_address(server: SMTPServer, field: str, address: str) -> None:
@@ -462,7 +481,7 @@ def test_no_command_is_smuggled_in_an_address(server: SMTPServer, field: str, ad
 
 
 def test_addresses_go_as_they_must_on_the_wire(server: SMTPServer) -> None:
-    send(server, envelope(mail_from="", rcpt_to="a..b.@docomo.ne.jp"), envelope(rcpt_to='"with space"@example.net'))
+    send(server, envelope(mail_from="", rcpt_to='"a..b."@docomo.ne.jp'), envelope(rcpt_to='"with space"@example.net'))
     assert [(mail.mail_from, mail.rcpt_to) for mail in server.mails] == [
         ("", ('"a..b."@docomo.ne.jp',)),
         ("b+1@example.com", ('"with space"@example.net',)),

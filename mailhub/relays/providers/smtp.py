@@ -366,9 +366,7 @@ class SMTPSession:
             try:
                 reply = await self.client.send(envelope)
             except Stale:
-                await self.client.wire.close()
-                self.client = await provider.connect()
-                reply = await self.client.send(envelope)
+                reply = await self.send_anew(envelope)
         except Answered as answered:
             provider.breaks = 0
             raise replies.judge(answered.reply, answered.phase, let_in=provider.let_in) from None
@@ -378,3 +376,12 @@ class SMTPSession:
             raise RelayDown(lost.reply) if provider.breaks >= BREAKS else Deferred(lost.reply) from None
         provider.breaks, provider.let_in = 0, True
         return reply
+
+    async def send_anew(self, envelope: Envelope) -> Reply:
+        """On another connection."""
+        await self.client.wire.close()
+        self.client = await self.provider.connect()
+        try:
+            return await self.client.send(envelope)
+        except Stale:
+            down(self.client.wire.failure or _("The server let us in and takes no mail."))

@@ -1,25 +1,43 @@
-"""A MailHub of its own for tests that start processes: a database that no other test uses, and the environment that leads to it."""
+"""What tests that start processes need: a MailHub of their own (a database that no other test uses, and the environment that leads to it),
+free ports, and patience."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection
 from django.db.utils import ConnectionHandler
 
+# Seconds that a busy machine may need for what takes a few.
+LONG = 120
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+T = TypeVar("T")
+
+
+def free_ports(count: int) -> list[int]:
+    """Of 127.0.0.1, all different."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+def until(look: Callable[[], T], seconds: float = LONG) -> T:
+    """What `look` finds, as soon as it finds something."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.05)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,34 +12,21 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from django.conf import settings
 
 from mailhub.demo import sample
 from mailhub.run import Together
+from tests.installation import LONG, free_ports, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
     pytest.mark.skipif("postgresql" in settings.DATABASES["default"]["ENGINE"], reason="walks what a fresh machine has: SQLite"),
 ]
-
-# What a busy machine may need for a step that takes a few seconds.
-LONG = 90
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T], seconds: float = LONG) -> T:
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.1)
-    return found
 
 
 def parents() -> dict[int, int]:
@@ -72,13 +59,6 @@ def manage(*arguments: object) -> list[str]:
     return [sys.executable, str(settings.BASE_DIR / "manage.py"), *map(str, arguments)]
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
-
-
 def surroundings(folder: Path) -> dict[str, str]:
     return {
         **os.environ,
@@ -91,7 +71,7 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 class Running:
     def __init__(self, folder: Path) -> None:
-        self.port, self.receiver_port = free_ports()
+        self.port, self.receiver_port = free_ports(2)
         self.log = folder / "log"
         ports = ["--port", self.port, "--receiver-port", self.receiver_port]
         command = manage("run", *ports, "--receiver-database", folder / "receiver.sqlite3")
@@ -191,7 +171,7 @@ def test_a_port_that_is_taken_is_told_with_the_remedy(tmp_path: Path, option: st
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        free = dict(zip(["--port", "--receiver-port"], free_ports(), strict=True))
+        free = dict(zip(["--port", "--receiver-port"], free_ports(2), strict=True))
         arguments = [word for pair in (free | {option: port}).items() for word in pair]
         result = subprocess.run(manage("run", *arguments), env=surroundings(tmp_path), capture_output=True, text=True)  # noqa: S603
     assert result.returncode == 1

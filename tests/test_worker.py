@@ -8,37 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
-from django.db.utils import ConnectionHandler
 from django.utils import timezone
 from django_q.signing import SignedPackage
 
 from mailhub.delivery.workers import QUEUES
+from tests.installation import LONG, Installation, installed, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 HERE = Path(__file__).parent
-# What a busy machine may need for a step that takes a second or two.
-LONG = 60
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T], seconds: float = LONG) -> T:
-    """What `look` finds, as soon as it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.05)
-    return found
-
-
 # ---------------------------------------------------------------------------------------------------------------- processes
 
 
@@ -92,18 +76,11 @@ def gone(processes: list[Process]) -> bool:
 class Site:
     """A database that no other test uses, and what works on it."""
 
-    def __init__(self, database: dict[str, Any], url: str, folder: Path) -> None:
-        self.connection = ConnectionHandler({"default": database})["default"]
-        self.folder = folder
+    def __init__(self, installation: Installation) -> None:
+        self.connection = installation.connection
+        self.folder = installation.folder
         self.marks = itertools.count()
-        self.environment = {
-            **os.environ,
-            "DATABASE_URL": url,
-            "DEBUG": "true",
-            "SECRET_KEY": settings.SECRET_KEY,
-            "MAILHUB_ENCRYPTION_KEYS": ",".join(settings.MAILHUB_ENCRYPTION_KEYS),
-            "PYTHONPATH": str(HERE),
-        }
+        self.environment = {**installation.environment, "PYTHONPATH": str(HERE)}
 
     def manage(self, *arguments: str) -> list[str]:
         return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
@@ -176,24 +153,10 @@ class Supervised:
 
 @pytest.fixture(scope="module")
 def site(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("worker")
-    with django_db_blocker.unblock():
-        database = dict(connection.settings_dict)
-        if connection.vendor == "postgresql":
-            name = f"worker_{os.getpid()}"
-            with connection.cursor() as cursor:
-                cursor.execute(f"CREATE DATABASE {name}")
-            url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/".format(**database) + name
-        else:
-            name = str(folder / "db.sqlite3")
-            url = f"sqlite:///{name}"
-        site = Site({**database, "NAME": name}, url, folder)
+    with installed("worker", tmp_path_factory.mktemp("worker"), django_db_blocker) as installation:
+        site = Site(installation)
         subprocess.run(site.manage("migrate", "-v0"), env=site.environment, check=True)  # noqa: S603
         yield site
-        site.connection.close()
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

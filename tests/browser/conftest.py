@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -21,21 +20,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from mailhub.demo import sample
 from mailhub.demo.receiver import Answer, Books
-from tests.installation import Installation, free_port, installed
+from tests.installation import LONG, Installation, free_ports, installed, until
 
 CONTACTS = 40
-# Seconds that a busy machine may need for what takes a few.
-LONG = 120
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T], seconds: float = LONG) -> T:
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.5)
-    return found
 
 
 def manage(*arguments: object) -> list[str]:
@@ -63,7 +50,7 @@ def site(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest
 
 @contextmanager
 def running(installation: Installation) -> Iterator[Site]:
-    port, receiver_port = free_port(), free_port()
+    port, receiver_port = free_ports(2)
     load = f"from mailhub.demo import sample; sample.load({CONTACTS}, {receiver_port})"
     for command in (manage("migrate", "-v0"), manage("shell", "-v0", "-c", load)):
         subprocess.run(command, env=installation.environment, check=True)  # noqa: S603

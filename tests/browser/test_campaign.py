@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mailhub.demo import sample
-from tests.browser.conftest import CONTACTS, LONG, Site, until
+from tests.browser.conftest import CONTACTS, Site
+from tests.installation import LONG, until
 
 pytestmark = pytest.mark.browser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
 import subprocess
 import sys
@@ -18,8 +17,6 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
-from django.db import connection
-from django.db.utils import ConnectionHandler
 from pytest_django import Settings
 
 from mailhub.delivery.models import Batch
@@ -29,65 +26,32 @@ from mailhub.demo.reckoning import Reckoning
 from mailhub.demo.story import Demo, Failed, Report
 from mailhub.management.commands.demo import Ticker
 from mailhub.relays.models import Relay, RouteMember, Stream
+from tests.installation import Installation, free_ports, installed
 
 CONTACTS = 60
 # Seconds that a busy machine may need for what takes some fifteen.
 LONG = 240
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 class Machine:
     """A fresh machine: an empty database, and a folder for what the demo leaves."""
 
-    def __init__(self, database: dict[str, Any], url: str, folder: Path) -> None:
-        self.connection = ConnectionHandler({"default": database})["default"]
-        self.folder = folder
-        self.environment = {
-            **os.environ,
-            "DATABASE_URL": url,
-            "DEBUG": "true",
-            "SECRET_KEY": django_settings.SECRET_KEY,
-            "MAILHUB_ENCRYPTION_KEYS": ",".join(django_settings.MAILHUB_ENCRYPTION_KEYS),
-        }
+    def __init__(self, installation: Installation) -> None:
+        self.folder = installation.folder
+        self.rows = installation.rows
         # The demo sees to it itself that its workers may reach the receiver.
-        del self.environment["MAILHUB_ALLOW_PRIVATE_ADDRESSES"]
+        self.environment = {name: value for name, value in installation.environment.items() if name != "MAILHUB_ALLOW_PRIVATE_ADDRESSES"}
 
     def demo(self, *options: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
-        arguments = ["--contacts", str(CONTACTS), "--port", str(port or free_port()), "--folder", str(self.folder), *options]
+        arguments = ["--contacts", str(CONTACTS), "--port", str(port or free_ports(1)[0]), "--folder", str(self.folder), *options]
         command = [sys.executable, str(django_settings.BASE_DIR / "manage.py"), "demo", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=LONG)  # noqa: S603
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
 
 
 @pytest.fixture(scope="module")
 def machine(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    folder = tmp_path_factory.mktemp("demo")
-    with django_db_blocker.unblock():
-        database = dict(connection.settings_dict)
-        if connection.vendor == "postgresql":
-            name = f"demo_{os.getpid()}"
-            with connection.cursor() as cursor:
-                cursor.execute(f"CREATE DATABASE {name}")
-            url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/".format(**database) + name
-        else:
-            name = str(folder / "db.sqlite3")
-            url = f"sqlite:///{name}"
-        machine = Machine({**database, "NAME": name}, url, folder)
-        yield machine
-        machine.connection.close()
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with installed("demo", tmp_path_factory.mktemp("demo"), django_db_blocker) as installation:
+        yield Machine(installation)
 
 
 def numbers(said: str) -> dict[str, list[int]]:
@@ -175,7 +139,7 @@ def run(db: None, debug: None, tmp_path: Path) -> Run:
 
     def run() -> str:
         out = io.StringIO()
-        call_command("demo", contacts=5, port=free_port(), folder=tmp_path, stdout=out)
+        call_command("demo", contacts=5, port=free_ports(1)[0], folder=tmp_path, stdout=out)
         return out.getvalue()
 
     return run

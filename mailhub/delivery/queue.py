@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
-from django.db.models.functions import Length
+from django.db.models.functions import Coalesce, Length
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django_stubs_ext import StrOrPromise
@@ -325,10 +325,11 @@ def _unfit(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
     barred: dict[str, set[str]] = {}
     for stream in {message.stream for message in messages}:
         keys = [addresses.key(message.address) for message in messages if message.stream == stream]
-        barred[stream] = set(Suppression.covering(stream).filter(address__in=keys).values_list("address", flat=True))
+        barred[stream] = set(Suppression.covering(stream).filter(address__in=keys).order_by().values_list("address", flat=True))
     # Who unsubscribes while a worker holds the message, or after it failed.
     campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
-    gone = set(Event.objects.filter(message__in=campaign, type=Event.Type.UNSUBSCRIBED).values_list("message", flat=True))
+    unsubscribed = Event.objects.filter(message__in=campaign, type=Event.Type.UNSUBSCRIBED)
+    gone = set(unsubscribed.order_by().values_list("message", flat=True))
     found = {}
     for message in messages:
         if addresses.key(message.address) in barred[message.stream]:
@@ -355,7 +356,7 @@ def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
     """The durable mark: from its commit on, these may have left. Returns those that are marked: all of them, but for one of which a report
     says meanwhile that it arrived on an earlier try. Raises LeaseLost; the others are not to be handed over."""
     renew(lease)
-    held = Message.objects.filter(pk__in=[message.pk for message in messages], lease=lease)
+    held = _held(lease, messages)
     if held.filter(status=Status.CLAIMED).update(status=Status.SENDING) == len(messages):
         marked = list(messages)
     else:
@@ -364,6 +365,15 @@ def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
     for message in marked:
         message.status = Status.SENDING
     return marked
+
+
+def _held(lease: Lease, messages: Iterable[Message]) -> QuerySet[Message]:
+    """Those of the messages that the lease still holds, by their primary keys.
+
+    Coalesce() hides from PostgreSQL that the index on leases could serve as well. It takes that for nearly empty, while it still has the
+    dead entries of all that the lease has held so far."""
+    held = Message.objects.filter(pk__in=[message.pk for message in messages]).alias(holder=Coalesce("lease_id", 0))
+    return held.filter(holder=lease.pk).order_by()
 
 
 def sizes(contents: Collection[int]) -> dict[int, int]:
@@ -424,6 +434,8 @@ def settle(lease: Lease, outcomes: Sequence[Outcome]) -> None:
 
     An outcome is true even if it comes after the lease's end, as long as nobody has reaped it; of a reaped one, messages left as unknown,
     or waiting for their one repetition, still learn from it. Raises LeaseLost when the lease was reaped."""
+    if not outcomes:
+        return
     with transaction.atomic():
         held = _locked(lease)
         if held:
@@ -479,36 +491,73 @@ def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
 def _attempts_of(outcomes: Sequence[Outcome]) -> set[tuple[int, datetime]]:
     """Message and start of the attempts that are stored already."""
     known = Attempt.objects.filter(message__in=[outcome.message.pk for outcome in outcomes])
-    return set(known.values_list("message", "started_at"))
+    return set(known.order_by().values_list("message", "started_at"))
 
 
 def _update(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:
-    """Returns the keys of the messages that were still the lease's."""
-    held = Message.objects.filter(pk__in=[outcome.message.pk for outcome in outcomes], lease=lease)
-    stored = set(held.values_list("pk", flat=True))
+    """Returns the keys of the messages that were still the lease's; by primary key."""
+    update = _update_from if connection.vendor == "postgresql" else _update_each
+    return update(lease, outcomes, now)
+
+
+UPDATE_FROM = """
+UPDATE delivery_message AS message SET
+    status = outcome.status,
+    next_attempt_at = COALESCE(outcome.next_attempt_at, message.next_attempt_at),
+    settled_at = CASE WHEN outcome.waits THEN NULL ELSE %s END,
+    reply = outcome.reply,
+    attempts = outcome.attempts,
+    repeated = outcome.repeated,
+    lost_leases = 0,
+    lease_id = NULL
+FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::boolean[], %s::text[], %s::smallint[], %s::boolean[])
+    AS outcome (id, status, next_attempt_at, waits, reply, attempts, repeated)
+WHERE message.id = outcome.id AND COALESCE(message.lease_id, 0) = %s
+RETURNING message.id
+"""
+
+
+def _update_from(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:
+    rows = [
+        (
+            outcome.message.pk,
+            outcome.status.value,
+            outcome.next_attempt_at,
+            outcome.status in WAITING,
+            outcome.said,
+            outcome.attempts,
+            outcome.message.repeated,
+        )
+        for outcome in outcomes
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(UPDATE_FROM, [now, *map(list, zip(*rows, strict=True)), lease.pk])
+        return {pk for (pk,) in cursor.fetchall()}
+
+
+def _update_each(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:
+    held = set(_held(lease, [outcome.message for outcome in outcomes]).values_list("pk", flat=True))
     moment = connection.ops.adapt_datetimefield_value
     rows = [
         (
             outcome.status.value,
             moment(outcome.next_attempt_at or outcome.message.next_attempt_at),
-            outcome.said,
             None if outcome.status in WAITING else moment(now),
+            outcome.said,
             outcome.attempts,
             outcome.message.repeated,
             outcome.message.pk,
-            lease.pk,
         )
         for outcome in outcomes
-        if outcome.message.pk in stored
+        if outcome.message.pk in held
     ]
-    # By primary key; on PostgreSQL executemany is one round trip (psycopg's pipeline).
     with connection.cursor() as cursor:
         cursor.executemany(
-            "UPDATE delivery_message SET status = %s, next_attempt_at = %s, reply = %s, settled_at = %s, attempts = %s, repeated = %s,"
-            " lost_leases = 0, lease_id = NULL WHERE id = %s AND lease_id = %s",
+            "UPDATE delivery_message SET status = %s, next_attempt_at = %s, settled_at = %s, reply = %s, attempts = %s, repeated = %s,"
+            " lost_leases = 0, lease_id = NULL WHERE id = %s",
             rows,
         )
-    return stored
+    return held
 
 
 def _store_late(lease: Lease, outcomes: Sequence[Outcome]) -> None:
@@ -548,7 +597,7 @@ def release(lease: Lease, messages: Sequence[Message]) -> None:
         return
     if not _locked(lease):
         raise LeaseLost
-    held = list(Message.objects.filter(pk__in=[message.pk for message in messages], lease=lease).only("pk", "status", "batch", "attempts"))
+    held = list(_held(lease, messages).only("pk", "status", "batch", "attempts"))
     limits.give_back(lease.relay, len(held), clock.now(), since=lease.started_at)
     tally = events.Tally()
     for status in WAITING:

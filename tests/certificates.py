@@ -18,11 +18,12 @@ DAY = timedelta(days=1)
 class Authority:
     """Signs certificates; `trust` is a context that believes it and nobody else."""
 
-    def __init__(self, name: str = "Test authority", parent: Authority | None = None) -> None:
+    def __init__(self, name: str = "Test authority", parent: Authority | None = None, *, ca: bool = True) -> None:
+        """`ca`: its own certificate says that it is one."""
         self.parent = parent
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = _name(name)
-        constraints = (x509.BasicConstraints(ca=True, path_length=None), True)
+        constraints = (x509.BasicConstraints(ca=ca, path_length=None), True)
         self.certificate = _certificate(self.name, self.key, parent or self, constraints)
 
     def trust(self) -> ssl.SSLContext:

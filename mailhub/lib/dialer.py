@@ -55,8 +55,6 @@ def _permitted(address: IPv4Address | IPv6Address) -> bool:
         for network, shift in CARRIERS:
             if address in network:
                 return _permitted(IPv4Address(int(address) >> shift & 0xFFFFFFFF))
-        if address.scope_id:
-            return False
     return address.is_global and not address.is_multicast and not any(address in network for network in SPECIAL)
 
 

@@ -10,8 +10,10 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import verification
+from django.utils.translation import gettext as _
 
 from mailhub.lib.dns import TLSA
 
@@ -56,9 +58,9 @@ def prove(records: Sequence[TLSA], shown: Sequence[bytes], names: Collection[str
     try:
         certificates = [x509.load_der_x509_certificate(data) for data in shown]
     except ValueError:
-        raise Unproven("a certificate cannot be read") from None
+        raise Unproven(_("a certificate cannot be read")) from None
     if not certificates:
-        raise Unproven("no certificate was shown")
+        raise Unproven(_("no certificate was shown"))
     host, others = certificates[0], certificates[1:]
     if any(_names(record, host) for record in records if record.usage == KEY):
         return
@@ -71,35 +73,29 @@ def prove(records: Sequence[TLSA], shown: Sequence[bytes], names: Collection[str
             except ValueError:
                 continue
     if not anchors:
-        raise Unproven("no certificate is one that the zone names")
+        raise Unproven(_("no certificate is one that the zone names"))
     _lead_to(anchors, host, others, names)
 
 
 def _names(record: TLSA, certificate: x509.Certificate) -> bool:
     try:
         return MATCHINGS[record.matching](SELECTORS[record.selector](certificate)) == record.data
-    except ValueError:  # a kind of key that cannot be written out
+    except (ValueError, UnsupportedAlgorithm):  # a kind of key that cannot be written out
         return False
 
 
 def _lead_to(anchors: list[x509.Certificate], host: x509.Certificate, others: list[x509.Certificate], names: Collection[str]) -> None:
     # Private authorities seldom keep every rule of the public ones; what a chain cannot do without is asked for.
-    authority = verification.ExtensionPolicy.permit_all().require_present(
-        x509.BasicConstraints, verification.Criticality.AGNOSTIC, _is_authority
-    )
-    end = verification.ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, verification.Criticality.AGNOSTIC, None)
+    anything, either = verification.ExtensionPolicy.permit_all(), verification.Criticality.AGNOSTIC
+    authority = anything.require_present(x509.BasicConstraints, either, None)
+    end = anything.require_present(x509.SubjectAlternativeName, either, None)
     builder = verification.PolicyBuilder().store(verification.Store(anchors)).extension_policies(ca_policy=authority, ee_policy=end)
-    failure = "there is no name to check"
+    failure = ""
     for name in names:
         try:
             builder.build_server_verifier(x509.DNSName(name)).verify(host, others)
-        except (verification.VerificationError, ValueError) as error:
+        except (verification.VerificationError, ValueError, UnsupportedAlgorithm) as error:
             failure = str(error)
         else:
             return
     raise Unproven(failure)
-
-
-def _is_authority(policy: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("it is no authority")

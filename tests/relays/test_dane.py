@@ -83,10 +83,12 @@ def test_showing_an_authority_without_being_signed_by_it_proves_nothing() -> Non
         dane.prove([record(2, 0, 1, ROOT.certificate)], [stranger.shown[0], *HOST.shown[1:]], [MX])
 
 
-def test_who_is_no_authority_cannot_sign_for_others() -> None:
+@pytest.mark.parametrize("admitted", [True, False])
+def test_who_is_no_authority_cannot_sign_for_others(admitted: bool) -> None:
     """A host with a certificate below the named authority makes one for another name."""
-    thief = Authority.__new__(Authority)
-    thief.key, thief.certificate, thief.name, thief.parent = HOST.key, HOST.certificate, HOST.certificate.subject, MIDDLE
+    thief = Authority("Thief", ROOT, ca=False) if admitted else Authority.__new__(Authority)
+    if not admitted:
+        thief.key, thief.certificate, thief.name, thief.parent = HOST.key, HOST.certificate, HOST.certificate.subject, MIDDLE
     forged = thief.issue("other.example.test")
     with pytest.raises(Unproven):
         dane.prove([record(2, 0, 1, ROOT.certificate)], forged.shown, ["other.example.test"])

@@ -678,6 +678,14 @@ def test_broken_tls_is_done_without_and_that_is_remembered_by_the_host(
     assert server.mails[-1].tls
 
 
+def test_a_host_whose_name_no_certificate_could_hold_is_borne(world: World) -> None:
+    server = world.server(tls=AUTHORITY.issue("mx.example.test").context())
+    world.domain("example.test", r"\255\000.example.test")
+    world.names.add(r"\255\000.example.test", "A", "127.0.0.2")
+    assert world.outcome().code == 250
+    assert len(server.mails) == 1
+
+
 def require_tls(world: World) -> None:
     world.relay.options["tls"] = "required"
 
@@ -699,7 +707,7 @@ def test_where_tls_is_asked_for_the_mail_waits_until_it_is_there(
     assert is_deferred(world.outcome(), "4.7.5")
     assert server.mails == []
     assert not any(command.startswith("MAIL") for command in server.commands)
-    server.behave()
+    assert len(server.connections) == 1
 
 
 def test_where_it_is_required_any_certificate_will_do(world: World) -> None:

@@ -262,7 +262,7 @@ async def start_tls(client: Client, target: Target, trust: Callable[[], ssl.SSLC
         raise Insecure(_("The certificate of %(host)s cannot be trusted (MTA-STS): %(error)s") % words) from None
     except TimeoutError:
         raise Insecure(_("TLS with %(host)s failed: %(error)s") % {"host": host, "error": _("no answer in time")}) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # also a host's name that cannot stand in a certificate
         raise Insecure(_("TLS with %(host)s failed: %(error)s") % {"host": host, "error": error}) from None
 
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from campaigns.models import Campaign, MailingList
 from mailhub.delivery import rendering
@@ -110,22 +111,24 @@ def _append_text(source: str, lines: Sequence[str]) -> str:
 
 def _html_lines(sender: Sender, lists: Sequence[MailingList]) -> dict[str, str]:
     values = displayed(sender)
-    link = f'<a href="{{{{ {LINK} }}}}" style="color:#667085">{markup.escape(_("Unsubscribe"))}</a>'
+    leave, contact = markup.escape(_("Unsubscribe")), markup.escape(_("Contact:"))
+    link = f'<a href="{{{{ {LINK} }}}}" style="color:#667085">{leave}</a>'
     return {
         LINK: f"{_shown(_why(lists))}<br>{link}",
         "organisation": _shown(values["organisation"]),
         "postal_address": "<br>".join(map(_shown, values["postal_address"].splitlines())),
-        "contact_point": f"{markup.escape(_('Contact:'))} {_shown(values['contact_point'])}",
+        "contact_point": f"{contact} {_shown(values['contact_point'])}",
     }
 
 
 def _text_lines(sender: Sender, lists: Sequence[MailingList]) -> dict[str, str]:
     values = displayed(sender)
+    leave, contact = _("Unsubscribe:"), _("Contact:")
     return {
-        LINK: f"{_shown(_why(lists))}\n{_('Unsubscribe:')} {{{{ {LINK} }}}}\n",
+        LINK: f"{_shown(_why(lists))}\n{leave} {{{{ {LINK} }}}}\n",
         "organisation": _shown(values["organisation"]),
         "postal_address": "\n".join(map(_shown, values["postal_address"].splitlines())),
-        "contact_point": f"{_('Contact:')} {_shown(values['contact_point'])}",
+        "contact_point": f"{contact} {_shown(values['contact_point'])}",
     }
 
 
@@ -134,7 +137,7 @@ def _shown(value: str) -> str:
 
 
 def _why(lists: Sequence[MailingList]) -> str:
-    names = ", ".join(each.name for each in lists)
+    names = pgettext("between things", ", ").join(each.name for each in lists)
     return _("You receive this mail because you are subscribed to: %(lists)s. You can unsubscribe at any time.") % {"lists": names}
 
 

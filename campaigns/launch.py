@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from campaigns import audience, contents
 from campaigns.models import Campaign, Contact
@@ -156,7 +157,8 @@ def _sender(campaign: Campaign) -> Iterator[Problem]:
     if missing:
         yield _error(
             "sender",
-            _("The sender's page lacks what the law wants every campaign to show: %(fields)s.") % {"fields": ", ".join(missing)},
+            _("The sender's page lacks what the law wants every campaign to show: %(fields)s.")
+            % {"fields": pgettext("between things", ", ").join(missing)},
             _("Fill it in on the sender's page; it is added at the foot of the mail."),
         )
 

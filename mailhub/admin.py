@@ -15,6 +15,7 @@ from django.utils.functional import Promise, cached_property
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 M = TypeVar("M", bound=Model)
@@ -147,7 +148,7 @@ def meter(percent: float, words: object | None = None, state: str = "done") -> S
         '<rect width="100" height="4"/><rect class="{}" width="{}" height="4"/></svg> {}</span>',
         state,
         percent,
-        f"{percent} %" if words is None else words,
+        gettext("%(percent)s %%") % {"percent": percent} if words is None else words,
     )
 
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from campaigns.models import Campaign, Contact, Subscription
 from mailhub.delivery import progress, workers
@@ -221,7 +221,9 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
         if len(missing) == len(workers.QUEUES):
             words = _("No worker is running: what is accepted waits.")
         else:
-            words = _("No worker is running for: %(kinds)s.") % {"kinds": ", ".join(str(SERVES[queue]) for queue in missing)}
+            words = _("No worker is running for: %(kinds)s.") % {
+                "kinds": pgettext("between things", ", ").join(str(SERVES[queue]) for queue in missing)
+            }
         found.append({"tone": "bad", "words": words, "url": page(Worker), "button": _("See the workers")})
     if may(request, "view", Relay):
         for relay in Relay.objects.filter(status=Relay.Status.ACTIVE, resting_until__gt=now).order_by("-resting_until")[:3]:

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from mailhub.delivery import prepare
 from mailhub.delivery.models import Content
@@ -126,7 +127,7 @@ class Submission(models.Model):
     idempotency_key = models.CharField(_("idempotency key"), max_length=100, blank=True)
     # SHA-256 of what was asked: the same key with another request is an error.
     digest = models.CharField(max_length=64, blank=True)
-    accepted_at = models.DateTimeField(_("accepted"))
+    accepted_at = models.DateTimeField(pgettext_lazy("by MailHub", "accepted"))
 
     class Meta:
         verbose_name = _("submission")

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, Length
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy
 from django_stubs_ext import StrOrPromise
 
 from mailhub.delivery import events
@@ -234,23 +234,21 @@ def _due(relay: Relay, limit: int, now: datetime, *, urgent_only: bool) -> list[
 def _fairly(sources: list[QuerySet[Message]], limit: int) -> list[Message]:
     """Up to `limit` locked messages: from each source its part, and what one leaves the others take."""
     # Where there are more sources than messages wanted, it is others that go without the next time.
-    random.shuffle(sources)
+    left = random.sample(sources, len(sources))
     found: list[Message] = []
-    taken = [0] * len(sources)
-    left = list(range(len(sources)))
     while left and len(found) < limit:
-        # A part for those that come later, however much the first have.
-        part = -(-(limit - len(found)) // len(left))
-        for place in list(left):
-            wanted = min(part, limit - len(found))
-            if not wanted:
-                break
-            # Rows locked here stand in the way of others only, so those of the rounds before are passed by number.
-            got = list(sources[place].select_for_update(skip_locked=True, no_key=True)[taken[place] : taken[place] + wanted])
-            taken[place] += len(got)
+        mine = [message.pk for message in found]
+        more = []
+        for place, source in enumerate(left):
+            # What those before it left, those after it divide.
+            part = -(-(limit - len(found)) // (len(left) - place))
+            # Others pass rows that are locked here, and nobody else does.
+            free = source.exclude(pk__in=mine) if mine else source
+            got = list(free.select_for_update(skip_locked=True, no_key=True)[:part])
             found += got
-            if len(got) < wanted:
-                left.remove(place)
+            if len(got) == part:
+                more.append(source)
+        left = more
     return found
 
 
@@ -312,9 +310,9 @@ class _Unfit:
     why: StrOrPromise
 
 
-_SUPPRESSED = _Unfit(Status.SUPPRESSED, Event.Type.REJECTED, _lazy("The address is on the suppression list."))
-_UNSUBSCRIBED = _Unfit(Status.SUPPRESSED, Event.Type.REJECTED, _lazy("The recipient unsubscribed."))
-_EXPIRED = _Unfit(Status.FAILED, Event.Type.FAILED, _lazy("Not accepted in time; the last reply stands with the attempts."))
+_SUPPRESSED = _Unfit(Status.SUPPRESSED, Event.Type.REJECTED, gettext_lazy("The address is on the suppression list."))
+_UNSUBSCRIBED = _Unfit(Status.SUPPRESSED, Event.Type.REJECTED, gettext_lazy("The recipient unsubscribed."))
+_EXPIRED = _Unfit(Status.FAILED, Event.Type.FAILED, gettext_lazy("Not accepted in time; the last reply stands with the attempts."))
 _ENDS = (_SUPPRESSED, _UNSUBSCRIBED, _EXPIRED)
 
 

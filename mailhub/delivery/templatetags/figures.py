@@ -56,8 +56,8 @@ def meter(batch: Batch) -> SafeString:
     parts = ((part.name, part.x, part.width) for part in progress.bar(batch))
     return format_html(
         '<span class="measure"><svg class="meter" viewBox="0 0 1000 40" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect width="1000" height="40"/>{parts}</svg> {percent} %</span>',
-        percent=progress.percent(batch),
+        '<rect width="1000" height="40"/>{parts}</svg> {percent}</span>',
+        percent=_("%(percent)s %%") % {"percent": progress.percent(batch)},
         parts=format_html_join("", '<rect class="{}" x="{}" width="{}" height="40"/>', parts),
     )
 

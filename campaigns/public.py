@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import translation
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
@@ -58,7 +59,12 @@ def _page(request: HttpRequest, token: str, state: str, link: Link = NOBODY, sta
         "address": link.contact and _masked(link.contact.email),
         "lists": link.lists(Status.UNSUBSCRIBED if state == "left" else Status.SUBSCRIBED),
     }
-    return render(request, "campaigns/unsubscribe.html", context, status=status)
+    # The language of the mail that led here; without a mail, the browser's.
+    language = link.campaign.language if link.campaign else translation.get_language()
+    with translation.override(language):
+        response = render(request, "campaigns/unsubscribe.html", context, status=status)
+        response["Content-Language"] = translation.get_language()
+    return response
 
 
 def _masked(address: str) -> str:

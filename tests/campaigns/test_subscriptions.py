@@ -230,9 +230,17 @@ def test_a_link_in_a_test_mail_unsubscribes_nobody(client: Client, campaign: Cam
     assert status() == "subscribed"
 
 
-def test_the_page_speaks_the_readers_language_under_our_policy(client: Client, path: str) -> None:
-    response = client.get(path, headers={"Accept-Language": "ja"})
+def test_the_page_speaks_the_language_of_the_mail_whatever_the_browser_prefers(client: Client, path: str, campaign: Campaign) -> None:
+    Campaign.objects.filter(pk=campaign.pk).update(language="ja")
+    response = client.get(path, headers={"Accept-Language": "en"})
     assert b'<html lang="ja">' in response.content
+    assert response["Content-Language"] == "ja"
+    bad = client.get("/u/nonsense", headers={"Accept-Language": "ja"})
+    assert bad.status_code == 404 and b'<html lang="ja">' in bad.content
+
+
+def test_the_page_stands_under_our_policy(client: Client, path: str) -> None:
+    response = client.get(path)
     assert response["Content-Security-Policy"].startswith("default-src 'self'")
     assert "Accept-Language" in response["Vary"]
     for inline in (b"<script", b"<style", b"style=", b"onclick"):

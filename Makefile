@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
 
-.PHONY: help setup demo run test lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -18,9 +18,14 @@ demo: .venv/installed ## send a campaign of 1,000 and a few transactional mails 
 run: .venv/installed ## pages on 127.0.0.1:8000, workers and a receiving mail server, until Ctrl-C
 	$(BIN)/python manage.py run
 
-test: .venv/dev ## the whole suite, on SQLite and on PostgreSQL
+test: .venv/dev ## the whole suite, on SQLite and on PostgreSQL side by side
 	scripts/install_packages
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-sqlite test-postgresql
+
+test-sqlite: .venv/dev
 	$(BIN)/pytest
+
+test-postgresql: .venv/dev
 	scripts/with_postgresql $(BIN)/pytest
 
 lint: .venv/dev ## style, types, migrations, deployment checks
@@ -36,7 +41,7 @@ format: .venv/dev ## put the code into shape
 
 messages: .venv/dev ## collect the words that people see, and compile their translations
 	scripts/install_packages
-	$(BIN)/python manage.py makemessages --locale ja --no-obsolete --add-location file --ignore '.venv/*' --ignore 'build/*'
+	$(BIN)/python manage.py makemessages --locale ja --no-obsolete --add-location file --ignore '.venv/*' --ignore 'build/*' --ignore 'tests/*'
 	$(BIN)/python manage.py compilemessages --locale ja --ignore .venv
 
 .venv/installed: requirements.txt

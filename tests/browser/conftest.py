@@ -41,7 +41,7 @@ class Site:
             return books.after(0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("browser")
     with installed("browser", folder, django_db_blocker) as installation, running(installation) as site:
@@ -76,7 +76,8 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+# No longer than this package: while it runs, Django takes every other test for one that runs in an event loop.
+@pytest.fixture(scope="package")
 def browser(site: Site) -> Iterator[Browser]:
     path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
     assert path, "No Chromium on this machine: run scripts/install_packages"

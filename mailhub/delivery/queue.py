@@ -67,9 +67,9 @@ def enqueue(messages: Sequence[Message]) -> None:
             wake(sender)
 
 
-def new(stream: str, **fields: object) -> Message:
-    """An unsaved message that may go at once."""
-    now = clock.now()
+def new(stream: str, *, at: datetime | None = None, **fields: object) -> Message:
+    """An unsaved message that may go at once. `at`: the present time, where the caller knows it already."""
+    now = at or clock.now()
     return Message(stream=stream, created_at=now, next_attempt_at=now, expires_at=now + LIFETIME[Stream(stream)], **fields)
 
 
@@ -595,7 +595,7 @@ def release(lease: Lease, messages: Sequence[Message]) -> None:
         return
     if not _locked(lease):
         raise LeaseLost
-    held = list(_held(lease, messages).only("pk", "status", "batch", "attempts"))
+    held = list(_held(lease, messages).only("pk", "status", "batch", "attempts").order_by("pk").select_for_update(no_key=True))
     limits.give_back(lease.relay, len(held), clock.now(), since=lease.started_at)
     tally = events.Tally()
     for status in WAITING:

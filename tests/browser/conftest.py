@@ -76,7 +76,8 @@ def answers(url: str) -> bool:
         return False
 
 
-# No longer than this package: while it runs, Django takes every other test for one that runs in an event loop.
+# No longer than this package (which its __init__.py makes it): while it runs, Django takes every other test for one that runs in an event
+# loop.
 @pytest.fixture(scope="package")
 def browser(site: Site) -> Iterator[Browser]:
     path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from mailhub.delivery import queue
@@ -18,7 +19,7 @@ from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
 from transactional import contents
 from transactional.models import Project, Submission
-from transactional.requests import Conflict, Forbidden, Invalid, Request
+from transactional.requests import Conflict, Forbidden, Invalid, NotAccepted, Request
 
 MOST_RECIPIENTS = 1_000
 
@@ -28,37 +29,94 @@ def send(request: Request) -> Submission:
 
     When this returns, the mails are committed and will not be lost. Called inside a transaction of the caller's, they are accepted
     with its commit, and a rollback takes them back."""
-    if len(request.idempotency_key) > 100:
-        raise Invalid("idempotency_key", _("The key is longer than 100 characters."), _("A UUID does."))
-    data = contents.snapshot(request.data)
-    digest = _digest(request, data)
-    if earlier := _earlier(request, digest):
-        return earlier
-    sender = _sender(request)
-    recipients = _recipients(request.recipients)
-    content = contents.finished(request, sender) if request.raw else contents.filled_in(request, sender, recipients[0], data)
+    (outcome,) = send_all([request])
+    if isinstance(outcome, NotAccepted):
+        raise outcome
+    return outcome
+
+
+def send_all(requests: Sequence[Request]) -> list[Submission | NotAccepted]:
+    """Accept each mail or tell why not, as send() does: what is wrong with one is nothing to the others. The accepted ones cost one
+    commit and a few statements together, however many they are."""
+    senders: Senders = {}
+    outcomes = [_looked_at(request, senders) for request in requests]
+    fresh = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
     try:
-        return _accept(request, digest, content, sender, recipients, {} if request.raw else data)
-    except IntegrityError:
-        # The same key came twice at once, and the other was first.
+        accepted = iter(_accept(fresh) if fresh else ())
+    except (IntegrityError, DataError):
+        # Perhaps the same key came twice at once, and the other was first. Each for itself, so that only that one hears of it.
+        accepted = iter([_accept_alone(fit) for fit in fresh])
+    return [next(accepted) if isinstance(outcome, _Fit) else outcome for outcome in outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A request that nothing is wrong with, and what becomes of it."""
+
+    request: Request
+    digest: str
+    content: Content
+    sender: Sender
+    recipients: Sequence[str]
+    data: dict[str, Any]
+
+
+#: (project, address) -> the sender, or why it may not be used
+Senders = dict[tuple[int | None, str], Sender | Forbidden]
+
+
+def _looked_at(request: Request, senders: Senders) -> _Fit | Submission | NotAccepted:
+    try:
+        if len(request.idempotency_key) > 100:
+            raise Invalid("idempotency_key", _("The key is longer than 100 characters."), _("A UUID does."))
+        data = contents.snapshot(request.data)
+        digest = _digest(request, data) if request.idempotency_key else ""
         if earlier := _earlier(request, digest):
             return earlier
-        raise
+        sender = _sender(request, senders)
+        recipients = _recipients(request.recipients)
+        content = contents.finished(request, sender) if request.raw else contents.filled_in(request, sender, recipients[0], data)
+    except NotAccepted as error:
+        return error
+    return _Fit(request, digest, content, sender, recipients, {} if request.raw else data)
 
 
 @transaction.atomic
-def _accept(request: Request, digest: str, content: Content, sender: Sender, recipients: Sequence[str], data: dict[str, Any]) -> Submission:
-    content.save()
-    submission = Submission.objects.create(
-        project=request.project,
-        content=content,
-        via=request.via,
-        idempotency_key=request.idempotency_key,
-        digest=digest if request.idempotency_key else "",
-        accepted_at=clock.now(),
-    )
-    queue.enqueue([queue.new(Stream.TRANSACTIONAL, content=content, sender=sender, address=address, data=data) for address in recipients])
-    return submission
+def _accept(fits: Sequence[_Fit]) -> list[Submission]:
+    now = clock.now()
+    Content.objects.bulk_create([fit.content for fit in fits])
+    submissions = Submission.objects.bulk_create([
+        Submission(
+            project=fit.request.project,
+            content=fit.content,
+            via=fit.request.via,
+            idempotency_key=fit.request.idempotency_key,
+            digest=fit.digest,
+            accepted_at=now,
+        )
+        for fit in fits
+    ])  # fmt: skip
+    queue.enqueue([
+        queue.new(Stream.TRANSACTIONAL, at=now, content=fit.content, sender=fit.sender, address=address, data=fit.data)
+        for fit in fits
+        for address in fit.recipients
+    ])  # fmt: skip
+    return submissions
+
+
+def _accept_alone(fit: _Fit) -> Submission | NotAccepted:
+    fit.content.pk = None
+    try:
+        return _accept([fit])[0]
+    except DataError as error:
+        return Invalid("raw" if fit.request.raw else "data", _("The database cannot hold this mail: %(problem)s") % {"problem": error})
+    except IntegrityError:
+        try:
+            if earlier := _earlier(fit.request, fit.digest):
+                return earlier
+        except Conflict as conflict:
+            return conflict
+        return Forbidden("sender", _("The sender or the project has just been deleted."))
 
 
 # --------------------------------------------------------------------------------------------------------------- idempotency
@@ -85,28 +143,39 @@ def _earlier(request: Request, digest: str) -> Submission | None:
 # ------------------------------------------------------------------------------------------------------- sender and recipients
 
 
-def _sender(request: Request) -> Sender:
-    """The confirmed sender that the request may use. Raises Invalid or Forbidden."""
+def _sender(request: Request, known: Senders) -> Sender:
+    """The confirmed sender that the request may use, asked of the database where it is not `known`. Raises Invalid or Forbidden."""
     if not request.sender:
         raise Invalid("sender", _("The mail has no sender."), _("Give the From address of a confirmed sender."))
     try:
         address = addresses.normalise(request.sender)
     except ValidationError as error:
         raise Invalid("sender", error.messages[0]) from None
+    key = (request.project.pk if request.project else None, address)
+    if key not in known:
+        known[key] = permitted(request.project, address)
+    found = known[key]
+    if isinstance(found, Forbidden):
+        raise found
+    return found
+
+
+def permitted(project: Project | None, address: str) -> Sender | Forbidden:
+    """The confirmed sender with this normalised address, or why the project may not use it."""
     found = Sender.objects.filter(email__iexact=address).first()
     if found is None:
-        raise Forbidden("sender", _("%(address)s is not a sender of this MailHub.") % {"address": address}, _allowed(request.project))
+        return Forbidden("sender", _("%(address)s is not a sender of this MailHub.") % {"address": address}, _allowed(project))
     if found.status != Sender.Status.CONFIRMED:
-        raise Forbidden(
+        return Forbidden(
             "sender",
             _("The sender %(address)s is %(status)s.") % {"address": address, "status": found.get_status_display()},
             _("Have it confirmed in MailHub's admin, under Senders."),
         )
-    if request.project and not request.project.senders.filter(pk=found.pk).exists():
-        raise Forbidden(
+    if project and not project.senders.filter(pk=found.pk).exists():
+        return Forbidden(
             "sender",
-            _("The project %(project)s may not send from %(address)s.") % {"project": request.project, "address": address},
-            _allowed(request.project),
+            _("The project %(project)s may not send from %(address)s.") % {"project": project, "address": address},
+            _allowed(project),
         )
     return found
 

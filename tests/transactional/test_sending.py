@@ -7,9 +7,10 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
-from mailhub.delivery import prepare
+from mailhub.delivery import prepare, queue
 from mailhub.delivery.models import Content, Message
 from mailhub.senders.models import Sender
 from transactional import sending
@@ -278,3 +279,56 @@ def test_a_rollback_of_the_caller_takes_the_mail_back(sender: Sender) -> None:
         sending.send(finished())
         raise RuntimeError
     assert not Message.objects.exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- several at once
+
+
+def test_of_several_each_is_accepted_or_told_why_not(project: Project, template: Template) -> None:
+    outcomes = sending.send_all([
+        finished(project=project, recipients=["a@example.net", "b@example.net"]),
+        finished(project=project, sender="other@example.com"),
+        filled(project=project),
+        filled(project=project, data={}),
+    ])  # fmt: skip
+    first, stranger, second, hollow = outcomes
+    assert isinstance(first, Submission) and isinstance(second, Submission)
+    assert isinstance(stranger, Forbidden) and stranger.field == "sender"
+    assert isinstance(hollow, Invalid) and hollow.field == "data"
+    assert [message.address for message in first.content.messages.order_by("pk")] == ["a@example.net", "b@example.net"]
+    assert second.content.messages.get().data == {"name": "Taro", "order": {"number": 17}}
+    assert Content.objects.count() == Submission.objects.count() == 2
+
+
+def test_more_of_them_cost_no_more_statements(project: Project) -> None:
+    def statements(count: int) -> int:
+        with CaptureQueriesContext(connection) as seen:
+            sending.send_all([finished(project=project) for _ in range(count)])
+        return len(seen)
+
+    statements(1)
+    assert statements(50) <= statements(2)
+
+
+def test_the_same_key_twice_among_several_makes_one_mail(project: Project) -> None:
+    keyed = finished(project=project, idempotency_key="k1")
+    first, second, other, conflict = sending.send_all(
+        [keyed, keyed, finished(project=project), replace(keyed, recipients=["b@example.net"])]
+    )
+    assert first == second != other and isinstance(other, Submission)
+    assert isinstance(conflict, Conflict)
+    assert Submission.objects.count() == Content.objects.count() == Message.objects.count() == 2
+
+
+def test_what_the_database_cannot_hold_is_nothing_to_the_others(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue = queue.enqueue
+
+    def particular(messages: Sequence[Message]) -> None:
+        if any(message.address == "bad@example.net" for message in messages):
+            raise DataError("no")
+        enqueue(messages)
+
+    monkeypatch.setattr(queue, "enqueue", particular)
+    bad, good = sending.send_all([finished(project=project, recipients=["bad@example.net"]), finished(project=project)])
+    assert isinstance(bad, Invalid) and isinstance(good, Submission)
+    assert Content.objects.get() == good.content and Message.objects.get().content == good.content

@@ -1,9 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
 class RelaysConfig(AppConfig):
     name = "mailhub.relays"
     verbose_name = _("Relays")
+
+    def ready(self) -> None:
+        post_migrate.connect(load_shipped, sender=self)
+
+
+def load_shipped(**kwargs: Any) -> None:
+    """After every migration, since a new version of MailHub may know more destinations, and not one's own."""
+    from mailhub.relays import destinations
+
+    # When migrations are taken back there may be no table any more.
+    if any(model._meta.label == "relays.Destination" for model in kwargs["apps"].get_models()):
+        destinations.load()

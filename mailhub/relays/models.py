@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import zoneinfo
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, validate_slug
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -277,6 +278,13 @@ class RouteMember(models.Model):
     weight = models.PositiveSmallIntegerField(
         _("share"), default=1, validators=[MinValueValidator(1)], help_text=_("Its part of the mail among relays of the same position.")
     )
+    destinations = models.ManyToManyField(
+        "relays.Destination",
+        blank=True,
+        related_name="+",
+        verbose_name=_("only to"),
+        help_text=_("Mail for these goes through it, rather than through relays that take everything. None chosen: it takes everything."),
+    )
 
     class Meta:
         verbose_name = _("relay of a route")
@@ -289,6 +297,281 @@ class RouteMember(models.Model):
 
     def __str__(self) -> str:
         return f"{self.route}: {self.relay}"
+
+
+# -------------------------------------------------------------------------------------------------------------- destinations
+
+# Where mail belongs that belongs to no group.
+OTHER = "other"
+
+
+class Unit(models.TextChoices):
+    """What a rate is for."""
+
+    SECOND = "second", _("second")
+    MINUTE = "minute", _("minute")
+    HOUR = "hour", _("hour")
+
+
+UNIT_LENGTH = {Unit.SECOND: timedelta(seconds=1), Unit.MINUTE: timedelta(minutes=1), Unit.HOUR: timedelta(hours=1)}
+
+
+def spacing(rate: int | None, per: str) -> timedelta | None:
+    """The time between two mails at that rate; None where there is no limit."""
+    return UNIT_LENGTH[Unit(per)] / rate if rate else None
+
+
+class Figures(models.Model):
+    """Figures that somebody published, or that we chose: who, when, and how far to trust them. Shipped with MailHub, edited by staff."""
+
+    class Confidence(models.TextChoices):
+        HIGH = "high", _("high")
+        MEDIUM = "medium", _("medium")
+        LOW = "low", _("low")
+        OWN = "own", _("our own choice")  # nobody publishes any
+
+    source = models.CharField(_("source"), max_length=200, blank=True, help_text=_("Where the figures are from."))
+    as_of = models.DateField(_("as of"), null=True, blank=True)
+    confidence = models.CharField(_("confidence"), max_length=10, choices=Confidence, default=Confidence.OWN)
+    # Digest of the row as it was shipped: whoever edits the row makes it differ, and a new version then leaves it alone.
+    shipped_as = models.CharField(max_length=64, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class Destination(Figures):
+    """Mailboxes behind the same servers, which keep one count of what we do: Gmail, docomo, ...
+
+    The limits hold for mail that leaves from addresses of our own; a service that we relay through keeps to them by itself. Reply rules and
+    rests hold for every relay."""
+
+    key = models.CharField(_("key"), max_length=20, primary_key=True, validators=[validate_slug])
+    name = models.CharField(_("name"), max_length=100)
+    mx_suffixes = models.TextField(
+        _("mail exchangers"),
+        blank=True,
+        help_text=_("Ends of host names, one a line. A domain belongs here when the names of all its mail exchangers end so."),
+    )
+    connections = models.PositiveSmallIntegerField(
+        _("connections"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("At once from each of our addresses, all workers together. Empty: no limit but the relay's."),
+    )
+    messages_per_connection = models.PositiveSmallIntegerField(
+        _("mails per connection"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    rate = models.PositiveIntegerField(
+        _("mails"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("In the time beside. Empty: no limit.")
+    )
+    per = models.CharField(_("per"), max_length=10, choices=Unit, default=Unit.SECOND)
+    tls_required = models.BooleanField(_("only encrypted"), default=False)
+
+    class Meta:
+        verbose_name = _("destination")
+        verbose_name_plural = _("destinations")
+        ordering = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(per__in=Unit.values), name="relays_destination_per"),
+            models.CheckConstraint(condition=Q(connections__isnull=True) | Q(connections__gte=1), name="relays_destination_connections"),
+            models.CheckConstraint(condition=Q(rate__isnull=True) | Q(rate__gte=1), name="relays_destination_rate"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def suffixes(self) -> list[str]:
+        """Without dots at either end, in lower case."""
+        return [line.strip(". ").lower() for line in self.mx_suffixes.splitlines() if line.strip(". ")]
+
+
+class KnownDomain(models.Model):
+    """A domain whose mail goes to a destination. All others' goes to OTHER. destinations.py writes and reads it."""
+
+    # Unique: also the index by which queue.enqueue() and audience.expand() look it up.
+    domain = models.CharField(_("domain"), max_length=255, unique=True)
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="domains", verbose_name=_("destination"))
+    # Set where direct delivery found it by the domain's mail exchangers, and not by a list.
+    learnt_at = models.DateTimeField(_("found"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("known domain")
+        verbose_name_plural = _("known domains")
+        ordering = ["domain"]
+
+    def __str__(self) -> str:
+        return self.domain
+
+
+class ResponseRule(Figures):
+    """What to do when servers say something. The first rule that fits decides: those of the mail's destination, then those for any."""
+
+    class Action(models.TextChoices):
+        PARK = "park", _("leave alone")  # nothing more for the time
+        SLOW = "slow", _("slow down")  # to a rate, to fewer connections, or both
+
+    class Scope(models.TextChoices):
+        DESTINATION = "destination", _("the destination, through this relay")
+        SENDER = "sender", _("the sender's domain at the destination, through this relay")
+        RELAY = "relay", _("all that goes through this relay")
+
+    key = models.SlugField(_("key"), max_length=50, unique=True)
+    name = models.CharField(_("name"), max_length=100, help_text=_("What happened, in words: staff read it where mail waits."))
+    destination = models.ForeignKey(
+        Destination, models.CASCADE, null=True, blank=True, related_name="rules", verbose_name=_("destination"), help_text=_("Empty: any.")
+    )
+    pattern = models.CharField(
+        _("pattern"),
+        max_length=300,
+        help_text=_("A regular expression that is looked for in the whole reply, such as “421 4.7.0 Try again later”."),
+    )
+    sample = models.CharField(_("sample reply"), max_length=500, help_text=_("A reply that the rule is for."))
+    action = models.CharField(_("action"), max_length=10, choices=Action, default=Action.PARK)
+    scope = models.CharField(_("holds for"), max_length=15, choices=Scope, default=Scope.DESTINATION)
+    rate = models.PositiveIntegerField(_("mails"), null=True, blank=True, validators=[MinValueValidator(1)])
+    per = models.CharField(_("per"), max_length=10, choices=Unit, default=Unit.MINUTE)
+    connections = models.PositiveSmallIntegerField(_("connections"), null=True, blank=True, validators=[MinValueValidator(1)])
+    lasts = models.PositiveIntegerField(_("for (seconds)"), default=3600, validators=[MinValueValidator(1)])
+    trigger = models.PositiveSmallIntegerField(_("after so many"), default=1, validators=[MinValueValidator(1)])
+    within = models.PositiveIntegerField(_("within (seconds)"), default=3600, validators=[MinValueValidator(1)])
+    keeps_mail = models.BooleanField(
+        _("try the mail again"),
+        default=False,
+        help_text=_("Even where it was refused for good: for what is the sender's to mend, such as a missing signature."),
+    )
+    active = models.BooleanField(_("in use"), default=True)
+    position = models.PositiveSmallIntegerField(_("position"), default=100, help_text=_("Of several that fit, the lowest decides."))
+
+    class Meta:
+        verbose_name = _("reply rule")
+        verbose_name_plural = _("reply rules")
+        ordering = ["destination", "position", "key"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(action__in=["park", "slow"]), name="relays_rule_action"),
+            models.CheckConstraint(condition=Q(scope__in=["destination", "sender", "relay"]), name="relays_rule_scope"),
+            models.CheckConstraint(condition=Q(per__in=Unit.values), name="relays_rule_per"),
+            models.CheckConstraint(
+                condition=Q(action="park") | Q(scope="destination", rate__gte=1) | Q(scope="destination", connections__gte=1),
+                name="relays_rule_slow",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        try:
+            fits = self.expression.search(self.sample)
+        except re.error as error:
+            problem = _("This is no regular expression: %(error)s.")
+            raise ValidationError({"pattern": ValidationError(problem, code="pattern", params={"error": error})}) from None
+        if not fits:
+            raise ValidationError({"sample": _("The pattern does not fit the sample. Correct one of them.")})
+        if self.action == self.Action.SLOW and not self.rate and not self.connections:
+            raise ValidationError({"rate": _("Give a rate, a number of connections, or both.")})
+        if self.action == self.Action.SLOW and self.scope != self.Scope.DESTINATION:
+            raise ValidationError({"scope": _("Only a destination can be slowed down. Choose it, or leave the rest alone for a while.")})
+
+    @property
+    def expression(self) -> re.Pattern[str]:
+        return re.compile(self.pattern, re.IGNORECASE)
+
+
+class Parking(models.Model):
+    """A destination that is left alone through one relay, or is being tried again a little at a time. shaping.py writes and reads it.
+
+    Once `until` has come, `allowance` mails are tried. What is taken doubles it; from shaping.RECOVERED on the row goes away."""
+
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="parkings", verbose_name=pgettext_lazy("mail", "relay"))
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="parkings", verbose_name=_("destination"))
+    # Only mail from this domain; "": all.
+    sender_domain = models.CharField(_("sender's domain"), max_length=253, blank=True)
+    since = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"))
+    #: times in a row that it had to be left alone: each doubles the time
+    strikes = models.PositiveSmallIntegerField(_("times"), default=1)
+    allowance = models.PositiveIntegerField(_("tried at once"))
+    # Some were taken to be tried; until `until` we wait for what becomes of them.
+    probing = models.BooleanField(_("being tried"), default=False)
+    reason = models.CharField(_("why"), max_length=200)
+    reply = models.CharField(_("reply"), max_length=500, blank=True)
+
+    class Meta:
+        verbose_name = _("parked destination")
+        verbose_name_plural = _("parked destinations")
+        ordering = ["relay", "destination"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["relay", "destination", "sender_domain"], name="relays_parking_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.destination} / {self.relay}"
+
+
+class Slowdown(models.Model):
+    """A destination that gets less through one relay for a while, by a reply rule. shaping.py writes and reads it."""
+
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="slowdowns", verbose_name=pgettext_lazy("mail", "relay"))
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="slowdowns", verbose_name=_("destination"))
+    rule = models.ForeignKey(ResponseRule, models.CASCADE, related_name="slowdowns", verbose_name=_("reply rule"))
+    rate = models.PositiveIntegerField(_("mails"), null=True, blank=True)
+    per = models.CharField(_("per"), max_length=10, choices=Unit, default=Unit.MINUTE)
+    connections = models.PositiveSmallIntegerField(_("connections"), null=True, blank=True)
+    since = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"))
+    reply = models.CharField(_("reply"), max_length=500, blank=True)
+
+    class Meta:
+        verbose_name = _("slowed destination")
+        verbose_name_plural = _("slowed destinations")
+        ordering = ["relay", "destination"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["relay", "destination", "rule"], name="relays_slowdown_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.destination} / {self.relay}"
+
+
+class Sighting(models.Model):
+    """How often a reply rule was met since a moment, while it waits for its trigger. shaping.py writes and reads it."""
+
+    rule = models.ForeignKey(ResponseRule, models.CASCADE, related_name="+", verbose_name=_("reply rule"))
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="+", verbose_name=pgettext_lazy("mail", "relay"))
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="+", verbose_name=_("destination"))
+    sender_domain = models.CharField(_("sender's domain"), max_length=253, blank=True)
+    since = models.DateTimeField(_("since"))
+    count = models.PositiveIntegerField(_("times"))
+
+    class Meta:
+        verbose_name = _("sighting")
+        verbose_name_plural = _("sightings")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["rule", "relay", "destination", "sender_domain"], name="relays_sighting_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.count}"
+
+
+class Pace(models.Model):
+    """The token bucket of a destination through one relay. shaping.py writes and reads it."""
+
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="+", verbose_name=pgettext_lazy("mail", "relay"))
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="+", verbose_name=_("destination"))
+    # When the next mail would leave if all before it had left evenly.
+    next_at = models.DateTimeField(_("next"))
+
+    class Meta:
+        verbose_name = _("pace")
+        verbose_name_plural = _("paces")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["relay", "destination"], name="relays_pace_once")]
+
+    def __str__(self) -> str:
+        return f"{self.destination} / {self.relay}"
 
 
 class MTASTSPolicy(models.Model):

@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import re
 import mailhub.lib.fields
 import mailhub.relays.providers
 from django.db import migrations, models
@@ -202,5 +203,174 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='route',
             constraint=models.CheckConstraint(condition=models.Q(('default_for__isnull', True), ('default_for__in', ['transactional', 'campaign']), _connector='OR'), name='relays_route_default_for'),
+        ),
+        migrations.CreateModel(
+            name='Destination',
+            fields=[
+                ('source', models.CharField(blank=True, help_text='Where the figures are from.', max_length=200, verbose_name='source')),
+                ('as_of', models.DateField(blank=True, null=True, verbose_name='as of')),
+                ('confidence', models.CharField(choices=[('high', 'high'), ('medium', 'medium'), ('low', 'low'), ('own', 'our own choice')], default='own', max_length=10, verbose_name='confidence')),
+                ('shipped_as', models.CharField(blank=True, editable=False, max_length=64)),
+                ('key', models.CharField(max_length=20, primary_key=True, serialize=False, validators=[django.core.validators.RegexValidator(re.compile('^[-a-zA-Z0-9_]+\\Z'), 'Enter a valid “slug” consisting of letters, numbers, underscores or hyphens.', 'invalid')], verbose_name='key')),
+                ('name', models.CharField(max_length=100, verbose_name='name')),
+                ('mx_suffixes', models.TextField(blank=True, help_text='Ends of host names, one a line. A domain belongs here when the names of all its mail exchangers end so.', verbose_name='mail exchangers')),
+                ('connections', models.PositiveSmallIntegerField(blank=True, help_text="At once from each of our addresses, all workers together. Empty: no limit but the relay's.", null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='connections')),
+                ('messages_per_connection', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails per connection')),
+                ('rate', models.PositiveIntegerField(blank=True, help_text='In the time beside. Empty: no limit.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails')),
+                ('per', models.CharField(choices=[('second', 'second'), ('minute', 'minute'), ('hour', 'hour')], default='second', max_length=10, verbose_name='per')),
+                ('tls_required', models.BooleanField(default=False, verbose_name='only encrypted')),
+            ],
+            options={
+                'verbose_name': 'destination',
+                'verbose_name_plural': 'destinations',
+                'ordering': ['name'],
+                'constraints': [models.CheckConstraint(condition=models.Q(('per__in', ['second', 'minute', 'hour'])), name='relays_destination_per'), models.CheckConstraint(condition=models.Q(('connections__isnull', True), ('connections__gte', 1), _connector='OR'), name='relays_destination_connections'), models.CheckConstraint(condition=models.Q(('rate__isnull', True), ('rate__gte', 1), _connector='OR'), name='relays_destination_rate')],
+            },
+        ),
+        migrations.AddField(
+            model_name='routemember',
+            name='destinations',
+            field=models.ManyToManyField(blank=True, help_text='Mail for these goes through it, rather than through relays that take everything. None chosen: it takes everything.', related_name='+', to='relays.destination', verbose_name='only to'),
+        ),
+        migrations.CreateModel(
+            name='KnownDomain',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('domain', models.CharField(max_length=255, unique=True, verbose_name='domain')),
+                ('learnt_at', models.DateTimeField(blank=True, null=True, verbose_name='found')),
+                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='domains', to='relays.destination', verbose_name='destination')),
+            ],
+            options={
+                'verbose_name': 'known domain',
+                'verbose_name_plural': 'known domains',
+                'ordering': ['domain'],
+            },
+        ),
+        migrations.CreateModel(
+            name='ResponseRule',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('source', models.CharField(blank=True, help_text='Where the figures are from.', max_length=200, verbose_name='source')),
+                ('as_of', models.DateField(blank=True, null=True, verbose_name='as of')),
+                ('confidence', models.CharField(choices=[('high', 'high'), ('medium', 'medium'), ('low', 'low'), ('own', 'our own choice')], default='own', max_length=10, verbose_name='confidence')),
+                ('shipped_as', models.CharField(blank=True, editable=False, max_length=64)),
+                ('key', models.SlugField(unique=True, verbose_name='key')),
+                ('name', models.CharField(help_text='What happened, in words: staff read it where mail waits.', max_length=100, verbose_name='name')),
+                ('pattern', models.CharField(help_text='A regular expression that is looked for in the whole reply, such as “421 4.7.0 Try again later”.', max_length=300, verbose_name='pattern')),
+                ('sample', models.CharField(help_text='A reply that the rule is for.', max_length=500, verbose_name='sample reply')),
+                ('action', models.CharField(choices=[('park', 'leave alone'), ('slow', 'slow down')], default='park', max_length=10, verbose_name='action')),
+                ('scope', models.CharField(choices=[('destination', 'the destination, through this relay'), ('sender', "the sender's domain at the destination, through this relay"), ('relay', 'all that goes through this relay')], default='destination', max_length=15, verbose_name='holds for')),
+                ('rate', models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails')),
+                ('per', models.CharField(choices=[('second', 'second'), ('minute', 'minute'), ('hour', 'hour')], default='minute', max_length=10, verbose_name='per')),
+                ('connections', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='connections')),
+                ('lasts', models.PositiveIntegerField(default=3600, validators=[django.core.validators.MinValueValidator(1)], verbose_name='for (seconds)')),
+                ('trigger', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1)], verbose_name='after so many')),
+                ('within', models.PositiveIntegerField(default=3600, validators=[django.core.validators.MinValueValidator(1)], verbose_name='within (seconds)')),
+                ('keeps_mail', models.BooleanField(default=False, help_text="Even where it was refused for good: for what is the sender's to mend, such as a missing signature.", verbose_name='try the mail again')),
+                ('active', models.BooleanField(default=True, verbose_name='in use')),
+                ('position', models.PositiveSmallIntegerField(default=100, help_text='Of several that fit, the lowest decides.', verbose_name='position')),
+                ('destination', models.ForeignKey(blank=True, help_text='Empty: any.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='rules', to='relays.destination', verbose_name='destination')),
+            ],
+            options={
+                'verbose_name': 'reply rule',
+                'verbose_name_plural': 'reply rules',
+                'ordering': ['destination', 'position', 'key'],
+            },
+        ),
+        migrations.CreateModel(
+            name='Sighting',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('sender_domain', models.CharField(blank=True, max_length=253, verbose_name="sender's domain")),
+                ('since', models.DateTimeField(verbose_name='since')),
+                ('count', models.PositiveIntegerField(verbose_name='times')),
+                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.destination', verbose_name='destination')),
+                ('relay', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.relay', verbose_name='relay')),
+                ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.responserule', verbose_name='reply rule')),
+            ],
+            options={
+                'verbose_name': 'sighting',
+                'verbose_name_plural': 'sightings',
+            },
+        ),
+        migrations.CreateModel(
+            name='Slowdown',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('rate', models.PositiveIntegerField(blank=True, null=True, verbose_name='mails')),
+                ('per', models.CharField(choices=[('second', 'second'), ('minute', 'minute'), ('hour', 'hour')], default='minute', max_length=10, verbose_name='per')),
+                ('connections', models.PositiveSmallIntegerField(blank=True, null=True, verbose_name='connections')),
+                ('since', models.DateTimeField(verbose_name='since')),
+                ('until', models.DateTimeField(verbose_name='until')),
+                ('reply', models.CharField(blank=True, max_length=500, verbose_name='reply')),
+                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='slowdowns', to='relays.destination', verbose_name='destination')),
+                ('relay', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='slowdowns', to='relays.relay', verbose_name='relay')),
+                ('rule', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='slowdowns', to='relays.responserule', verbose_name='reply rule')),
+            ],
+            options={
+                'verbose_name': 'slowed destination',
+                'verbose_name_plural': 'slowed destinations',
+                'ordering': ['relay', 'destination'],
+            },
+        ),
+        migrations.CreateModel(
+            name='Pace',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('next_at', models.DateTimeField(verbose_name='next')),
+                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.destination', verbose_name='destination')),
+                ('relay', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.relay', verbose_name='relay')),
+            ],
+            options={
+                'verbose_name': 'pace',
+                'verbose_name_plural': 'paces',
+                'constraints': [models.UniqueConstraint(fields=('relay', 'destination'), name='relays_pace_once')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Parking',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('sender_domain', models.CharField(blank=True, max_length=253, verbose_name="sender's domain")),
+                ('since', models.DateTimeField(verbose_name='since')),
+                ('until', models.DateTimeField(verbose_name='until')),
+                ('strikes', models.PositiveSmallIntegerField(default=1, verbose_name='times')),
+                ('allowance', models.PositiveIntegerField(verbose_name='tried at once')),
+                ('probing', models.BooleanField(default=False, verbose_name='being tried')),
+                ('reason', models.CharField(max_length=200, verbose_name='why')),
+                ('reply', models.CharField(blank=True, max_length=500, verbose_name='reply')),
+                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='parkings', to='relays.destination', verbose_name='destination')),
+                ('relay', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='parkings', to='relays.relay', verbose_name='relay')),
+            ],
+            options={
+                'verbose_name': 'parked destination',
+                'verbose_name_plural': 'parked destinations',
+                'ordering': ['relay', 'destination'],
+                'constraints': [models.UniqueConstraint(fields=('relay', 'destination', 'sender_domain'), name='relays_parking_once')],
+            },
+        ),
+        migrations.AddConstraint(
+            model_name='responserule',
+            constraint=models.CheckConstraint(condition=models.Q(('action__in', ['park', 'slow'])), name='relays_rule_action'),
+        ),
+        migrations.AddConstraint(
+            model_name='responserule',
+            constraint=models.CheckConstraint(condition=models.Q(('scope__in', ['destination', 'sender', 'relay'])), name='relays_rule_scope'),
+        ),
+        migrations.AddConstraint(
+            model_name='responserule',
+            constraint=models.CheckConstraint(condition=models.Q(('per__in', ['second', 'minute', 'hour'])), name='relays_rule_per'),
+        ),
+        migrations.AddConstraint(
+            model_name='responserule',
+            constraint=models.CheckConstraint(condition=models.Q(('action', 'park'), models.Q(('rate__gte', 1), ('scope', 'destination')), models.Q(('connections__gte', 1), ('scope', 'destination')), _connector='OR'), name='relays_rule_slow'),
+        ),
+        migrations.AddConstraint(
+            model_name='sighting',
+            constraint=models.UniqueConstraint(fields=('rule', 'relay', 'destination', 'sender_domain'), name='relays_sighting_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='slowdown',
+            constraint=models.UniqueConstraint(fields=('relay', 'destination', 'rule'), name='relays_slowdown_once'),
         ),
     ]

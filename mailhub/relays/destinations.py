@@ -1,0 +1,166 @@
+"""Which destination a domain's mail goes to: by lists, and by what direct delivery learns of mail exchangers.
+
+What MailHub ships of them stands in destinations.toml.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.db import transaction
+
+from mailhub.lib import clock
+from mailhub.lib.notes import Notes
+from mailhub.relays.models import OTHER, Destination, KnownDomain, ResponseRule
+
+SHIPPED = Path(__file__).with_name("destinations.toml")
+
+# What a process remembers of domains, known and unknown ones, so that a mail that is accepted costs no question. A domain that is learnt
+# or entered meanwhile is known everywhere a minute later; until then its mail goes as all others' does.
+_known: Notes[str] = Notes(60, 100_000)
+
+
+def forget() -> None:
+    _known.clear()
+
+
+def of(domains: Iterable[str]) -> dict[str, str]:
+    """The key of each domain's destination; OTHER for those of none. Domains are in lower case."""
+    found = {domain: _known.read(domain) for domain in domains}
+    unread = [domain for domain, key in found.items() if key is None]
+    if unread:
+        read = dict.fromkeys(unread, OTHER)
+        read.update(KnownDomain.objects.filter(domain__in=unread).values_list("domain", "destination_id"))
+        for domain, key in read.items():
+            _known.write(domain, key)
+        found.update(read)
+    return {domain: key or OTHER for domain, key in found.items()}
+
+
+def matching(hosts: Collection[str], suffixes: Mapping[str, str]) -> str:
+    """The destination whose suffixes the names of all these mail exchangers end in, or OTHER. `suffixes`: see suffixes()."""
+    keys = {_of_host(host.strip(".").lower(), suffixes) for host in hosts}
+    return keys.pop() if len(keys) == 1 else OTHER
+
+
+def _of_host(host: str, suffixes: Mapping[str, str]) -> str:
+    while host:
+        if host in suffixes:
+            return suffixes[host]
+        # The longest end comes first.
+        host = host.partition(".")[2]
+    return OTHER
+
+
+def suffixes() -> dict[str, str]:
+    """Ends of host names, without their first dot, and the key of the destination that each stands for."""
+    return {suffix: destination.pk for destination in Destination.objects.order_by("pk") for suffix in destination.suffixes}
+
+
+@transaction.atomic
+def learn(found: Mapping[str, str]) -> None:
+    """Domain -> destination by its mail exchangers. What a list says of a domain stands; OTHER takes back what was learnt earlier."""
+    rows = [KnownDomain(domain=domain, destination_id=key, learnt_at=clock.now()) for domain, key in sorted(found.items()) if key != OTHER]
+    KnownDomain.objects.bulk_create(rows, ignore_conflicts=True)
+    learnt = KnownDomain.objects.filter(learnt_at__isnull=False)
+    known = dict(learnt.filter(domain__in=found).values_list("domain", "destination_id"))
+    for domain, key in known.items():
+        if key != found[domain]:
+            moved = learnt.filter(domain=domain)
+            moved.delete() if found[domain] == OTHER else moved.update(destination=found[domain], learnt_at=clock.now())
+    for domain in found:
+        _known.strike(domain)
+
+
+def enter(destination: Destination, domains: Collection[str]) -> None:
+    """Make these the domains that a list gives the destination; those that another one had become its own."""
+    with transaction.atomic():
+        destination.domains.filter(learnt_at__isnull=True).exclude(domain__in=domains).delete()
+        KnownDomain.objects.filter(domain__in=domains).update(destination=destination, learnt_at=None)
+        KnownDomain.objects.bulk_create(
+            [KnownDomain(domain=domain, destination=destination) for domain in sorted(domains)], ignore_conflicts=True
+        )
+    forget()
+
+
+# ---------------------------------------------------------------------------------------------------------------- what is shipped
+
+
+def load() -> None:
+    """Bring the shipped rows into the database: new ones are added, and those that nobody has edited follow a new version of MailHub.
+
+    What staff have changed stays, a destination's domains included."""
+    shipped_destinations, shipped_rules = shipped()
+    with transaction.atomic():
+        listed: dict[str, list[str]] = {}
+        for key, domain in KnownDomain.objects.filter(learnt_at__isnull=True).values_list("destination_id", "domain"):
+            listed.setdefault(key, []).append(domain)
+        for destination in _bring_in(Destination, shipped_destinations, {key: sorted(domains) for key, domains in listed.items()}):
+            enter(destination, shipped_destinations[destination.pk]["domains"])
+        _bring_in(ResponseRule, shipped_rules, {})
+
+
+def shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Destinations and reply rules as the file has them, by key: the fields of their models, and the destinations' domains."""
+    data = tomllib.loads(SHIPPED.read_text())
+    as_of = data.pop("as_of")
+    rules = _rules(data.pop("any"), None, as_of)
+    destinations = {}
+    for key, given in data.items():
+        rules.update(_rules(given.pop("rules", []), key, as_of))
+        destinations[key] = {
+            **_defaults(Destination),
+            "as_of": as_of,
+            **{DESTINATION_FIELDS.get(name, name): value for name, value in given.items() if name != "mx"},
+            "mx_suffixes": "\n".join(given.get("mx", [])),
+            "domains": sorted(given.get("domains", [])),
+        }
+    return destinations, rules
+
+
+DESTINATION_FIELDS = {"messages": "messages_per_connection", "tls": "tls_required"}
+
+
+def _rules(given: Iterable[dict[str, Any]], destination: str | None, as_of: date) -> dict[str, dict[str, Any]]:
+    """The order in the file is the order in which they are tried."""
+    common = {**_defaults(ResponseRule), "as_of": as_of, "destination_id": destination}
+    return {rule.pop("key"): {**common, "position": place, **rule} for place, rule in enumerate(given, start=1)}
+
+
+def _defaults(model: type[Destination] | type[ResponseRule]) -> dict[str, Any]:
+    return {field.attname: field.get_default() for field in model._meta.fields if field.name not in ("id", "key", "shipped_as")}
+
+
+R = TypeVar("R", Destination, ResponseRule)
+
+
+def _bring_in(model: type[R], wanted: Mapping[str, dict[str, Any]], domains: Mapping[str, list[str]]) -> list[R]:
+    """The rows that were made or changed. `domains`: what is listed now, by key."""
+    present = {row.key: row for row in model._default_manager.all()}
+    made: list[R] = []
+    changed: list[R] = []
+    for key, fields in wanted.items():
+        columns = {name: value for name, value in fields.items() if name != "domains"}
+        digest = _digest(fields)
+        row = present.get(key)
+        if row is None:
+            made.append(model(key=key, shipped_as=digest, **columns))
+        elif row.shipped_as not in ("", digest) and row.shipped_as == _digest(_stored(row, fields, domains)):
+            model._default_manager.filter(key=key).update(**columns, shipped_as=digest)
+            changed.append(row)
+    model._default_manager.bulk_create(made)
+    return [*made, *changed]
+
+
+def _stored(row: R, names: Iterable[str], domains: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {name: domains.get(row.key, []) if name == "domains" else getattr(row, name) for name in names}
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()

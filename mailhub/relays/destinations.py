@@ -155,7 +155,7 @@ def _bring_in(model: type[R], wanted: Mapping[str, dict[str, Any]], domains: Map
             model._default_manager.filter(key=key).update(**columns, shipped_as=digest)
             changed.append(row)
     model._default_manager.bulk_create(made)
-    return [*made, *changed]
+    return made + changed
 
 
 def _stored(row: R, names: Iterable[str], domains: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.apps.registry import Apps
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -15,10 +16,10 @@ class RelaysConfig(AppConfig):
         post_migrate.connect(load_shipped, sender=self)
 
 
-def load_shipped(**kwargs: Any) -> None:
-    """After every migration, since a new version of MailHub may know more destinations, and not one's own."""
+def load_shipped(apps: Apps = apps, **kwargs: Any) -> None:
+    """After every migration, since a new version of MailHub may know more destinations."""
     from mailhub.relays import destinations
 
     # When migrations are taken back there may be no table any more.
-    if any(model._meta.label == "relays.Destination" for model in kwargs["apps"].get_models()):
+    if any(model._meta.label == "relays.Destination" for model in apps.get_models()):
         destinations.load()

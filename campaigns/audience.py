@@ -172,6 +172,7 @@ def _insert(campaign: Campaign, batch: Batch, judged: QuerySet[Judged]) -> int:
                     data=contact.data,
                 )
             )
+    queue.label(messages)
     Message.objects.bulk_create(messages, batch_size=500)
     LeftOut.objects.bulk_create(left_out, batch_size=500)
     return len(messages)
@@ -203,14 +204,15 @@ left_out AS (
 ),
 queued AS (
     INSERT INTO delivery_message (
-        public_id, stream, status, batch_id, content_id, sender_id, address, recipient_ref, data,
+        public_id, stream, status, batch_id, content_id, sender_id, address, destination_id, recipient_ref, data,
         next_attempt_at, expires_at, attempts, lost_leases, repeated, reply, created_at
     )
     SELECT
-        gen_random_uuid(), 'campaign', 'queued', %s, %s, %s, email, id,
+        gen_random_uuid(), 'campaign', 'queued', %s, %s, %s, email, COALESCE(known.destination_id, 'other'), judged.id,
         attributes || jsonb_build_object('email', email, 'name', name, 'language', language),
         %s, %s, 0, 0, FALSE, '', %s
-    FROM judged WHERE reason = ''
+    FROM judged LEFT JOIN relays_knowndomain AS known ON known.domain = split_part(email, '@', -1)
+    WHERE reason = ''
     RETURNING 1
 )
 SELECT COUNT(*) FROM queued

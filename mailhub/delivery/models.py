@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import clock, states, tokens
-from mailhub.relays.models import Relay, Route, Stream
+from mailhub.relays.models import OTHER, Destination, Relay, Route, Stream
 from mailhub.senders.models import Sender
 
 # A content that is no campaign's (those have an unsubscribe link) and whose words are not forgotten yet.
@@ -197,6 +197,18 @@ class Message(models.Model):
     )
     content = models.ForeignKey(Content, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("content"))
     sender = models.ForeignKey(Sender, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("sender"))
+    # Whose servers it goes to, known when it is made (relays/destinations.py): claims take from each destination apart, so that one
+    # that is left alone costs the others nothing. No constraint in the database: it would be one more look-up a message.
+    destination = models.ForeignKey(
+        Destination,
+        models.PROTECT,
+        default=OTHER,
+        db_default=OTHER,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+        verbose_name=_("destination"),
+    )
     # Normalised (lib/addresses.py): what goes into RCPT TO.
     address = models.CharField(_("recipient"), max_length=320)
     # The upper package's number for the recipient, which the unsubscribe token carries (campaigns: the contact's key).

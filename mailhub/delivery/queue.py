@@ -24,7 +24,7 @@ from django_stubs_ext import StrOrPromise
 from mailhub.delivery import events
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Suppression
 from mailhub.lib import addresses, clock, tasks
-from mailhub.relays import limits, routing
+from mailhub.relays import destinations, limits, routing
 from mailhub.relays.base import Reply
 from mailhub.relays.models import Relay, Route, Stream
 from mailhub.relays.routing import Share
@@ -57,6 +57,7 @@ class LeaseLost(Exception):
 
 def enqueue(messages: Sequence[Message]) -> None:
     """Insert new messages, in the caller's transaction, and wake a worker once it has committed."""
+    label(messages)
     with transaction.atomic():
         Message.objects.bulk_create(messages, batch_size=500)
         counts = Counter(message.batch_id for message in messages if message.batch_id)
@@ -71,6 +72,14 @@ def new(stream: str, *, at: datetime | None = None, **fields: object) -> Message
     """An unsaved message that may go at once. `at`: the present time, where the caller knows it already."""
     now = at or clock.now()
     return Message(stream=stream, created_at=now, next_attempt_at=now, expires_at=now + LIFETIME[Stream(stream)], **fields)
+
+
+def label(messages: Sequence[Message]) -> None:
+    """Note on new messages which destination each goes to."""
+    domains = [addresses.domain(message.address) for message in messages]
+    known = destinations.of(domains)
+    for message, domain in zip(messages, domains, strict=True):
+        message.destination_id = known[domain]
 
 
 def wake(sender: Sender) -> None:

@@ -63,6 +63,18 @@ def test_everybody_with_consent_gets_one_message_with_their_data(campaign: Campa
     assert f"List-Unsubscribe: <{message.unsubscribe_url}>".encode() in mail
 
 
+def test_each_message_knows_whose_servers_it_goes_to(campaign: Campaign, news: MailingList, join: Join) -> None:
+    for email in ("a@gmail.com", "b@docomo.ne.jp", "c@tea.example"):
+        join(email, news)
+    batch = launched(campaign)
+    audience.expand(batch.pk)
+    assert dict(batch.messages.values_list("address", "destination_id")) == {
+        "a@gmail.com": "gmail",
+        "b@docomo.ne.jp": "docomo",
+        "c@tea.example": "other",
+    }
+
+
 def test_an_attribute_does_not_replace_the_address(campaign: Campaign, news: MailingList, join: Join) -> None:
     contact = join("hana@example.net", news, name="花")
     Contact.objects.filter(pk=contact.pk).update(attributes={"email": "other@example.net", "name": "X"})

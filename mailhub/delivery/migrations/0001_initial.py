@@ -273,4 +273,9 @@ class Migration(migrations.Migration):
             model_name='suppression',
             constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['bounce', 'complaint', 'unsubscribe', 'manual'])), name='delivery_suppression_reason'),
         ),
+        migrations.AddField(
+            model_name='message',
+            name='destination',
+            field=models.ForeignKey(db_constraint=False, db_default='other', db_index=False, default='other', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='relays.destination', verbose_name='destination'),
+        ),
     ]

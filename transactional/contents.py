@@ -10,6 +10,7 @@ from email.message import Message as ParsedMail
 from email.parser import HeaderParser
 from email.utils import getaddresses
 from typing import Any
+from uuid import uuid4
 
 import jinja2
 from django.conf import settings
@@ -46,7 +47,13 @@ def finished(request: Request, sender: Sender) -> Content:
         raise Invalid("template", _("The mail is finished already."), _("Give either a template or the finished mail."))
     _transportable(request.raw)
     parsed = HeaderParser().parsestr(request.raw.partition(b"\r\n\r\n")[0].decode())
-    return Content(subject=_subject(parsed), raw=request.raw, from_name=_authentic(parsed, sender), from_email=sender.email)
+    return Content(
+        public_id=request.reference or uuid4(),
+        subject=_subject(parsed),
+        raw=request.raw,
+        from_name=_authentic(parsed, sender),
+        from_email=sender.email,
+    )
 
 
 def _transportable(raw: bytes) -> None:
@@ -57,8 +64,13 @@ def _transportable(raw: bytes) -> None:
             _("The mail is larger than %(limit)s MB.") % {"limit": LARGEST_MAIL // 1024 // 1024},
             _("Send a link in place of the attachment."),
         )
-    if b"\0" in raw or (not raw.isascii() and not _international(raw)):
-        raise Invalid("raw", _("The mail has bytes outside of ASCII."), _("Encode its parts as quoted-printable or base64."))
+    if b"\0" in raw:
+        raise Invalid("raw", _("The mail holds a NUL character."), _("Encode its parts as quoted-printable or base64."))
+    try:
+        raw.partition(b"\r\n\r\n")[0].decode()
+    except UnicodeDecodeError:
+        remedy = _("Encode header fields as RFC 2047 has it, or write them in UTF-8.")
+        raise Invalid("raw", _("The mail's header is neither ASCII nor UTF-8."), remedy) from None
     lines = raw.split(b"\r\n")
     if lines[-1] or any(b"\r" in line or b"\n" in line for line in lines):
         raise Invalid("raw", _("Not every line of the mail ends with CR LF."), _("End each line, the last one too, with both."))
@@ -68,16 +80,6 @@ def _transportable(raw: bytes) -> None:
             _("The mail has a line of more than %(limit)s characters.") % {"limit": LONGEST_LINE},
             _("Encode its parts as quoted-printable or base64."),
         )
-
-
-def _international(raw: bytes) -> bool:
-    """Whether only header fields are beyond ASCII, as those with addresses in other scripts are (RFC 6532)."""
-    head, _blank, body = raw.partition(b"\r\n\r\n")
-    try:
-        head.decode()
-    except UnicodeDecodeError:
-        return False
-    return body.isascii()
 
 
 def _authentic(parsed: ParsedMail, sender: Sender) -> str:
@@ -121,6 +123,7 @@ def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, 
     template = _template(request.template, request.language)
     _fits(template, {**data, "email": recipient, "unsubscribe_url": ""})
     return Content(
+        public_id=request.reference or uuid4(),
         subject=template.subject,
         html=template.html,
         text=template.text,

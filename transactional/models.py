@@ -123,6 +123,8 @@ class Submission(models.Model):
     )
     content = models.OneToOneField(Content, models.PROTECT, related_name="submission", verbose_name=_("content"))
     via = models.CharField(_("came by"), max_length=10, choices=Via)
+    # Who handed it in and from where, as it was then: credentials are deleted when they are revoked.
+    origin = models.CharField(_("handed in by"), max_length=300, blank=True)
     # The same key again gives the same answer and no second mail.
     idempotency_key = models.CharField(_("idempotency key"), max_length=100, blank=True)
     # SHA-256 of what was asked: the same key with another request is an error.

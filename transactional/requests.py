@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from transactional.models import Project, Submission
 
@@ -42,7 +43,8 @@ class Request:
     #: envelope recipients, each gets a mail of their own
     recipients: Sequence[str]
     via: Submission.Via
-    #: RFC 5322 bytes, 7-bit, CRLF line ends, lines of 998 octets at most, without Bcc
+    #: RFC 5322 bytes: CRLF line ends, lines of 998 octets at most, without Bcc. A body in 8-bit goes as it is where the next server takes
+    #: it, and in 7-bit elsewhere; header fields beyond ASCII are UTF-8 (RFC 6532).
     raw: bytes = b""
     #: key of a Template
     template: str = ""
@@ -54,3 +56,7 @@ class Request:
     project: Project | None = None
     #: a second request with the same key is answered like the first, and makes no second mail
     idempotency_key: str = ""
+    #: by which the mail can be found again: its content's public_id; None: any
+    reference: UUID | None = None
+    #: who handed it in and from where, for people
+    origin: str = ""

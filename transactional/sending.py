@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from transactional.models import Project, Submission
 from transactional.requests import Conflict, Forbidden, Invalid, NotAccepted, Request
 
 MOST_RECIPIENTS = 1_000
+# Characters of Submission.origin.
+ORIGIN = 300
 
 
 def send(request: Request) -> Submission:
@@ -41,12 +43,13 @@ def send_all(requests: Sequence[Request]) -> list[Submission | NotAccepted]:
     senders: Senders = {}
     outcomes = [_looked_at(request, senders) for request in requests]
     fresh = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
+    answers: Iterator[Submission | NotAccepted]
     try:
-        accepted = iter(_accept(fresh) if fresh else ())
+        answers = iter(_accept(fresh) if fresh else ())
     except (IntegrityError, DataError):
         # Perhaps the same key came twice at once, and the other was first. Each for itself, so that only that one hears of it.
-        accepted = iter([_accept_alone(fit) for fit in fresh])
-    return [next(accepted) if isinstance(outcome, _Fit) else outcome for outcome in outcomes]
+        answers = iter([_accept_alone(fit) for fit in fresh])
+    return [next(answers) if isinstance(outcome, _Fit) else outcome for outcome in outcomes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ def _accept(fits: Sequence[_Fit]) -> list[Submission]:
             project=fit.request.project,
             content=fit.content,
             via=fit.request.via,
+            origin=fit.request.origin[:ORIGIN],
             idempotency_key=fit.request.idempotency_key,
             digest=fit.digest,
             accepted_at=now,

@@ -12,8 +12,8 @@ import jinja2
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from mailhub.delivery import eight_bit, mime, rendering
 from mailhub.delivery import html as markup
-from mailhub.delivery import mime, rendering
 from mailhub.delivery.models import Content, Message
 from mailhub.delivery.rendering import Problem, Rendered
 from mailhub.lib import addresses
@@ -64,6 +64,8 @@ class Compiled:
         #: the signature of a finished mail, the same for all its recipients
         self.signature: bytes | None = None
         self.raw = None if content.raw is None else bytes(content.raw)
+        # Only a finished mail can be: what we make ourselves is encoded.
+        self.eight_bit = self.raw is not None and not self.raw.isascii()
         if self.raw is None:
             try:
                 self._compile()
@@ -83,7 +85,16 @@ class Compiled:
             mail_from=addresses.on_the_wire(self.content.from_email),
             rcpt_to=addresses.on_the_wire(message.address),
             data=data,
+            seven_bit=self.seven_bit if self.eight_bit else None,
         )
+
+    def seven_bit(self) -> bytes:
+        """The finished mail for a server that takes no 8-bit text, signed as such. Raises Refused."""
+        try:
+            data = eight_bit.encoded(self.raw or b"")
+            return self.signer.fields(data) + data if self.signer else data
+        except ValidationError as error:
+            raise refusal(error) from error
 
     def sign(self, envelope: Envelope) -> Envelope:
         """`envelope`, one of ours, with its mail signed; as it is where its domain has no key. Nearly all the time that this takes passes

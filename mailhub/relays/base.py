@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -25,6 +26,8 @@ class Envelope:
     rcpt_to: str
     #: RFC 5322 message: CRLF line ends throughout, ends in CRLF, not dot-stuffed
     data: bytes
+    #: makes the same mail in 7-bit for a server that takes no other, which may last; None where `data` is 7-bit. Raises Refused.
+    seven_bit: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

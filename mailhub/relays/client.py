@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from django.utils.translation import gettext as _
@@ -151,6 +152,7 @@ class Client:
         """Hand one mail over; returns the accepting reply.
 
         Raises Refused where the server could not take it, or else Answered, Lost, Stale or OutcomeUnknown."""
+        envelope = await self._fit(envelope)
         commands = self._commands(envelope)
         data = stuffed(envelope.data)
         if not self.alive:
@@ -161,6 +163,17 @@ class Client:
         else:
             await self._go_ahead_by_steps(commands, reused)
         return await self._hand_over(data)
+
+    async def _fit(self, envelope: Envelope) -> Envelope:
+        """In 7-bit, where the server takes no other. Raises Refused."""
+        if envelope.seven_bit is None:
+            return envelope
+        plain_addresses = envelope.mail_from.isascii() and envelope.rcpt_to.isascii()
+        too_much = "SMTPUTF8" not in self.offers and not _header(envelope.data).isascii()
+        if not plain_addresses or ("8BITMIME" in self.offers and not too_much):
+            return envelope
+        # Parsing a large mail takes a while, and other mails should not wait for it.
+        return replace(envelope, data=await asyncio.to_thread(envelope.seven_bit), seven_bit=None)
 
     def _commands(self, envelope: Envelope) -> Sequence[bytes]:
         """MAIL, RCPT and DATA. Raises Refused."""
@@ -177,7 +190,7 @@ class Client:
             if "8BITMIME" not in offers:
                 refuse("5.6.3", _("The mail holds 8-bit text, and the server only takes 7-bit text."), Fault.CONTENT)
             mail += b" BODY=8BITMIME"
-        if not sender.isascii() or not recipient.isascii() or (eight_bit and not data[: data.find(b"\r\n\r\n")].isascii()):
+        if not sender.isascii() or not recipient.isascii() or (eight_bit and not _header(data).isascii()):
             if "SMTPUTF8" not in offers:
                 problem = _("The server only takes addresses and header fields of ASCII letters: it does not offer SMTPUTF8.")
                 refuse("5.6.7", problem, Fault.POLICY)
@@ -268,6 +281,10 @@ class Client:
 def refuse(enhanced: str, why: str, fault: Fault) -> NoReturn:
     """Say no before the server has to."""
     raise Refused(Reply(None, enhanced, why), fault)
+
+
+def _header(data: bytes) -> bytes:
+    return data[: data.find(b"\r\n\r\n")]
 
 
 def path(text: str, fault: Fault) -> bytes:

@@ -75,6 +75,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('via', models.CharField(choices=[('backend', 'Django backend'), ('api', 'HTTP API'), ('smtp', 'SMTP submission')], max_length=10, verbose_name='came by')),
+                ('origin', models.CharField(blank=True, max_length=300, verbose_name='handed in by')),
                 ('idempotency_key', models.CharField(blank=True, max_length=100, verbose_name='idempotency key')),
                 ('digest', models.CharField(blank=True, max_length=64)),
                 ('accepted_at', models.DateTimeField(verbose_name='accepted')),

@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
 
-.PHONY: help setup demo run test test-sqlite test-postgresql lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql bench lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -34,6 +34,10 @@ lint: .venv/dev ## style, types, migrations, deployment checks
 	$(BIN)/mypy .
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	scripts/check_deploy
+
+bench: .venv/dev ## what this machine can do, beside the least that any program does and beside others; BENCH="--rounds 1" for less
+	scripts/install_packages
+	scripts/with_postgresql $(BIN)/python manage.py benchmark $(BENCH)
 
 format: .venv/dev ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -79,6 +79,7 @@ class Ticker:
             return
         else:
             self.out.write(line)
+            self.out.flush()
         self.told, self.at = line, time.monotonic()
 
     def end(self) -> None:

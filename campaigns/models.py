@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
-from django.utils.translation import get_supported_language_variant
+from django.utils.translation import get_supported_language_variant, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.delivery import batches, prepare
@@ -175,7 +175,7 @@ class Subscription(models.Model):
     consent = models.ForeignKey(
         Consent, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("consent"), db_index=False
     )
-    changed_at = models.DateTimeField(_("since"))
+    changed_at = models.DateTimeField(pgettext_lazy("in this state", "since"))
 
     class Meta:
         verbose_name = _("subscription")

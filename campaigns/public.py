@@ -59,8 +59,8 @@ def _page(request: HttpRequest, token: str, state: str, link: Link = NOBODY, sta
         "address": link.contact and _masked(link.contact.email),
         "lists": link.lists(Status.UNSUBSCRIBED if state == "left" else Status.SUBSCRIBED),
     }
-    # The language of the mail that led here; without a mail, the browser's.
-    language = link.campaign.language if link.campaign else translation.get_language()
+    # The reader's language where it is known, or else that of the mail that led here; without a mail, the browser's.
+    language = (link.contact and link.contact.language) or (link.campaign and link.campaign.language) or translation.get_language()
     with translation.override(language):
         response = render(request, "campaigns/unsubscribe.html", context, status=status)
         response["Content-Language"] = translation.get_language()

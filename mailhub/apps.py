@@ -18,6 +18,8 @@ class MailHubAdminConfig(AdminConfig):
         super().ready()
         from django.contrib import admin
 
+        from mailhub import accounts  # noqa: F401  in place of Django's own admins of users and groups
+
         # Who may edit django-q2's tables may have any function called: nobody in the admin may.
         for model in apps.get_app_config("django_q").get_models():
             if admin.site.is_registered(model):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.utils import translation
 from pytest_django.fixtures import Settings
 
 from mailhub.lib import dns
@@ -15,6 +16,13 @@ def nothing_taken() -> Iterator[None]:
     """Memory relays of other tests leave nothing behind."""
     yield
     memory.clear()
+
+
+@pytest.fixture(autouse=True)
+def own_language() -> Iterator[None]:
+    """A page that was asked for in another language leaves its thread in it."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -437,7 +437,7 @@ class Suppression(models.Model):
     event = models.ForeignKey(
         Event, models.SET_NULL, null=True, blank=True, editable=False, db_index=False, related_name="+", verbose_name=_("event")
     )
-    created_at = models.DateTimeField(_("since"), auto_now_add=True)
+    created_at = models.DateTimeField(pgettext_lazy("suppressed", "since"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("suppression")

@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
 from mailhub.delivery import batches, preview, progress, queue, reading, suppressions, timeline, workers
@@ -327,7 +327,7 @@ def export_suppressions(request: HttpRequest, of: Any) -> HttpResponseBase:
     """The suppressions that the list shows, all its pages, as CSV."""
     demand(request, "view_suppression")
     rows = of.get_changelist_instance(request).queryset.select_related(None).order_by("pk").iterator(chunk_size=2_000)
-    heading = [_("address"), _("keeps back"), _("reason"), _("detail"), _("since")]
+    heading = [_("address"), _("keeps back"), _("reason"), _("detail"), pgettext("suppressed", "since")]
     return sheet(
         _("suppressions"),
         heading,

@@ -330,7 +330,7 @@ class Figures(models.Model):
         LOW = "low", _("low")
         OWN = "own", _("our own choice")  # nobody publishes any
 
-    source = models.CharField(_("source"), max_length=200, blank=True, help_text=_("Where the figures are from."))
+    source = models.CharField(pgettext_lazy("of figures", "source"), max_length=200, blank=True, help_text=_("Where the figures are from."))
     as_of = models.DateField(_("as of"), null=True, blank=True)
     confidence = models.CharField(_("confidence"), max_length=10, choices=Confidence, default=Confidence.OWN)
     # Digest of the row as it was shipped: whoever edits the row makes it differ, and a new version then leaves it alone.

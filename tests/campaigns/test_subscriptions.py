@@ -230,11 +230,18 @@ def test_a_link_in_a_test_mail_unsubscribes_nobody(client: Client, campaign: Cam
     assert status() == "subscribed"
 
 
-def test_the_page_speaks_the_language_of_the_mail_whatever_the_browser_prefers(client: Client, path: str, campaign: Campaign) -> None:
-    Campaign.objects.filter(pk=campaign.pk).update(language="ja")
+@pytest.mark.parametrize(("reader", "mail", "page"), [("", "ja", "ja"), ("en", "ja", "en"), ("ja", "en", "ja")])
+def test_the_page_speaks_the_readers_language_or_that_of_the_mail(
+    client: Client, path: str, campaign: Campaign, reader: str, mail: str, page: str
+) -> None:
+    Contact.objects.update(language=reader)
+    Campaign.objects.filter(pk=campaign.pk).update(language=mail)
     response = client.get(path, headers={"Accept-Language": "en"})
-    assert b'<html lang="ja">' in response.content
-    assert response["Content-Language"] == "ja"
+    assert f'<html lang="{page}">'.encode() in response.content
+    assert response["Content-Language"] == page
+
+
+def test_without_a_mail_the_page_speaks_the_browsers_language(client: Client) -> None:
     bad = client.get("/u/nonsense", headers={"Accept-Language": "ja"})
     assert bad.status_code == 404 and b'<html lang="ja">' in bad.content
 

@@ -44,11 +44,27 @@ _("Deleted {name} “{object}”.")
 
 # Forms.
 _("This field is required.")
+_("Delete?")
 _("%(model_name)s with this %(field_label)s already exists.")
+
+# Users.
+_("Permissions")
+_("permission")
+_("permissions")
+_("user permissions")
+_("staff status")
+_("Designates whether the user can log into this admin site.")
+_("Designates whether this user should be treated as active. Unselect this instead of deleting accounts.")
+_("Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only.")
 
 # Logging in, and a forgotten password.
 _("Please enter the correct %(username)s and password for a staff account. Note that both fields may be case-sensitive.")
 _("Your password can’t be too similar to your other personal information.")
+_("Reset password")
+_("Password reset")
+_("Password reset sent")
+_("Password reset unsuccessful")
+_("Password reset complete")
 _("Password reset on %(site_name)s")
 _("You're receiving this email because you requested a password reset for your user account at %(site_name)s.")
 _("Please go to the following page and choose a new password:")

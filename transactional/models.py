@@ -11,6 +11,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
@@ -149,4 +151,4 @@ class Submission(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_via_display()} {self.accepted_at:%Y-%m-%d %H:%M}"
+        return f"{self.get_via_display()} {date_format(timezone.localtime(self.accepted_at), 'SHORT_DATETIME_FORMAT')}"

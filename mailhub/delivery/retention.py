@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -32,17 +33,30 @@ def prune() -> None:
 
 
 def forget_bodies(before: datetime) -> int:
-    """Empty transactional contents from before then, subjects and all facts apart, a group at a time; returns how many.
+    """Empty transactional contents from before then, and what filled their placeholders, a group a transaction; subjects and all other
+    facts stay. Returns how many contents that were.
 
     They may hold password-reset links. A campaign's content is nobody's secret and stays for its page. Index delivery_content_bodies,
-    which holds none that is empty already."""
-    still_needed = Message.objects.filter(content=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=OPEN)
+    which holds none that is empty already; in its order, so that none is passed again."""
+    waiting = Message.objects.filter(content=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=OPEN)
     shared = Batch.objects.filter(content=OuterRef("pk"))
-    old = Content.objects.filter(WITH_BODY, ~Exists(still_needed), ~Exists(shared), created_at__lt=before)
+    old = Content.objects.filter(WITH_BODY, ~Exists(waiting), ~Exists(shared), created_at__lt=before).order_by("created_at")
     count = 0
-    while ids := list(old.order_by("created_at").values_list("pk", flat=True)[:GROUP]):
-        count += Content.objects.filter(pk__in=ids).update(html="", text="", raw=None)
+    while group := dict(old.values_list("pk", "created_at")[:GROUP]):
+        count += _empty(group)
+        old = old.filter(created_at__gte=max(group.values()))
     return count
+
+
+@transaction.atomic
+def _empty(contents: Collection[int]) -> int:
+    """Those of which staff have not sent a mail again meanwhile. Index delivery_message_content."""
+    messages = Message.objects.filter(content__in=contents, stream=Stream.TRANSACTIONAL)
+    held = messages.order_by("pk").select_for_update(no_key=True).values_list("content", "status")
+    waiting = {content for content, status in held if status in OPEN}
+    over = [pk for pk in contents if pk not in waiting]
+    messages.filter(content__in=over).exclude(data={}).update(data={})
+    return Content.objects.filter(pk__in=over).update(html="", text="", raw=None)
 
 
 def forget_messages(before: datetime) -> int:

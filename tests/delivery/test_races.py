@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from django.db import connection, connections
 
-from mailhub.delivery import engine, events, queue
+from mailhub.delivery import engine, events, queue, retention
 from mailhub.delivery.models import Attempt, Batch, Event, Lease, Message, Suppression
 from mailhub.delivery.queue import LeaseLost
 from mailhub.lib import clock
@@ -300,6 +300,17 @@ def test_relays_that_find_the_same_addresses_bad_do_not_wait_for_each_other(stag
         settle.result()
     assert books() == {"bounced": 18}
     assert Suppression.objects.count() == 9
+
+
+def test_a_mail_sent_again_while_words_are_forgotten_keeps_its_words(stage: Stage, relay: Relay, sender: Sender) -> None:
+    (message,) = post(sender, 1, data={"name": "Taro"})
+    Message.objects.update(status="failed")
+    with stage.stopped(queue.resend, Message.objects.all(), at=(events, "write")) as again:
+        forgotten = stage.start(retention.forget_bodies, clock.now())
+        assert waits(forgotten)
+    assert (again.result(), forgotten.result()) == (1, 0)
+    message.refresh_from_db()
+    assert (message.status, message.data, bool(message.content.text)) == ("queued", {"name": "Taro"}, True)
 
 
 @pytest.mark.parametrize("seed", range(3))

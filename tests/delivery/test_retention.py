@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from mailhub.delivery import queue, retention, tasks
@@ -60,6 +62,58 @@ def test_a_mail_that_still_waits_keeps_its_words(relay: Relay, sender: Sender, s
         Message.objects.filter(pk=waiting.pk).update(status=state)
     Content.objects.update(created_at=days_ago(100))
     assert retention.forget_bodies(days_ago(30)) == 0
+
+
+def test_what_filled_the_placeholders_is_forgotten_with_the_words(relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "GROUP", 2)
+    secret = {"link": "https://shop.example/reset/4711"}
+    old = [message for _mail in range(5) for message in post(sender, 2, data=secret)]
+    settled(relay, old)
+    # As the command for a shared one was: a finished mail has none.
+    (finished,) = post(sender, 1)
+    settled(relay, [finished])
+    Content.objects.update(created_at=days_ago(31))
+    (young,) = post(sender, 1, data=secret)
+    batch = make_batch(sender, 1)
+    batch.messages.update(data=secret)
+    Content.objects.filter(pk=batch.content_id).update(created_at=days_ago(31))
+    assert retention.forget_bodies(days_ago(30)) == 6
+    assert [message.data for message in Message.objects.filter(pk__in=[message.pk for message in old])] == [{}] * 10
+    assert [message.data for message in (Message.objects.get(pk=young.pk), batch.messages.get())] == [secret] * 2
+
+
+def test_a_mail_that_still_waits_keeps_what_fills_its_words(relay: Relay, sender: Sender) -> None:
+    data = {"link": "https://shop.example/reset/4711"}
+    done, waiting = post(sender, "a@example.net", "b@example.net", data=data)
+    Message.objects.filter(pk=done.pk).update(status=Status.SENT)
+    Content.objects.update(created_at=days_ago(100))
+    assert retention.forget_bodies(days_ago(30)) == 0
+    assert [message.data for message in Message.objects.all()] == [data] * 2
+    Message.objects.filter(pk=waiting.pk).update(status=Status.SENT)
+    assert retention.forget_bodies(days_ago(30)) == 1
+    assert [message.data for message in Message.objects.all()] == [{}] * 2
+
+
+def test_words_and_what_filled_them_are_forgotten_together_or_not_at_all(
+    relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(relay, post(sender, 1, data={"code": "4711"}))
+    Content.objects.update(created_at=days_ago(100))
+    kept = [Content.objects.get().text, Message.objects.get().data]
+
+    update = QuerySet.update
+
+    for model in (Content, Message):
+
+        def crash(rows: QuerySet[Any], **fields: object) -> int:
+            if rows.model is model:  # noqa: B023  called before the next
+                raise ConnectionError
+            return update(rows, **fields)
+
+        monkeypatch.setattr(QuerySet, "update", crash)
+        with pytest.raises(ConnectionError):
+            retention.forget_bodies(days_ago(30))
+        assert [Content.objects.get().text, Message.objects.get().data] == kept
 
 
 def test_a_campaigns_words_stay_for_its_page(relay: Relay, sender: Sender) -> None:

@@ -48,6 +48,10 @@ _("Delete?")
 _("%(model_name)s with this %(field_label)s already exists.")
 
 # Users.
+_("Authentication and Authorization")
+_("log entry")
+_("log entries")
+_("Hold down “Control”, or “Command” on a Mac, to select more than one.")
 _("Permissions")
 _("permission")
 _("permissions")
@@ -60,6 +64,7 @@ _("Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only.")
 # Logging in, and a forgotten password.
 _("Please enter the correct %(username)s and password for a staff account. Note that both fields may be case-sensitive.")
 _("Your password can’t be too similar to your other personal information.")
+_("Password change")
 _("Reset password")
 _("Password reset")
 _("Password reset sent")

@@ -342,6 +342,8 @@ class Attempt(models.Model):
     code = models.PositiveSmallIntegerField(_("reply code"), null=True, blank=True)
     enhanced = models.CharField(_("enhanced status code"), max_length=12, blank=True)
     reply = models.CharField(_("reply"), max_length=500, blank=True)
+    # Of the addresses that are our own; a service's are its secret.
+    source_ip = models.GenericIPAddressField(_("source address"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"))
     finished_at = models.DateTimeField(_("ended"))
 

@@ -483,6 +483,7 @@ def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
             code=outcome.reply.code,
             enhanced=_storable(outcome.reply.enhanced, 12),
             reply=_storable(outcome.reply.text, 500),
+            source_ip=outcome.reply.source_ip or None,
             started_at=outcome.started_at,
             finished_at=outcome.finished_at,
         )

@@ -29,6 +29,8 @@ class Step:
     #: the relay's answer
     reply: str = ""
     relay: Relay | None = None
+    #: the address of ours that it left from
+    source_ip: str = ""
     #: how long the relay was spoken to, for an attempt
     lasted: timedelta | None = None
     #: since the step before
@@ -82,6 +84,7 @@ def _attempt(attempt: Attempt, events: dict[tuple[datetime, str], Event]) -> Ste
         _("The address is bad: nothing is sent there any more.") if event and event.type == Event.Type.BOUNCED else "",
         reply=f"{code} {attempt.reply}".strip(),
         relay=attempt.relay,
+        source_ip=attempt.source_ip or "",
         lasted=attempt.finished_at - attempt.started_at,
     )
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
 from mailhub.delivery import engine
-from mailhub.delivery.models import Message
+from mailhub.delivery.models import Attempt, Message
 from mailhub.lib import clock
 from mailhub.relays import mta_sts
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refused, RelayDown, SendError
@@ -916,6 +916,8 @@ def test_greylisted_mail_waits_in_the_queue_and_leaves_from_where_it_left_before
     assert corridor.states(*messages) == ["sent"] * 8
     assert {f"RCPT TO:<{mail.rcpt_to[0]}>": mail.peer[0] for mail in server.mails} == first
     assert len(set(first.values())) > 1
+    recorded = {f"RCPT TO:<{attempt.message.address}>": {attempt.source_ip} for attempt in Attempt.objects.select_related("message")}
+    assert recorded == {line: {address} for line, address in first.items()}
 
 
 def test_mail_to_a_dead_domain_holds_nobody_up_and_rests_no_relay(world: World) -> None:

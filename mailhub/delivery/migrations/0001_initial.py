@@ -146,6 +146,7 @@ class Migration(migrations.Migration):
                 ('code', models.PositiveSmallIntegerField(blank=True, null=True, verbose_name='reply code')),
                 ('enhanced', models.CharField(blank=True, max_length=12, verbose_name='enhanced status code')),
                 ('reply', models.CharField(blank=True, max_length=500, verbose_name='reply')),
+                ('source_ip', models.GenericIPAddressField(blank=True, null=True, verbose_name='source address')),
                 ('started_at', models.DateTimeField(verbose_name='started')),
                 ('finished_at', models.DateTimeField(verbose_name='ended')),
                 ('relay', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='relays.relay', verbose_name='relay')),

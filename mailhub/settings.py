@@ -187,6 +187,21 @@ MAILHUB_DNS_VALIDATES = envvars.boolean("MAILHUB_DNS_VALIDATES", default=False)
 # Private, loopback and other special networks that outgoing connections may lead into all the same (mailhub/lib/dialer.py).
 MAILHUB_ALLOW_PRIVATE_ADDRESSES = envvars.networks("MAILHUB_ALLOW_PRIVATE_ADDRESSES")
 
+# SMTP submission (manage.py smtpd): the name by which MailHub is known there, and on which addresses of this machine it listens.
+MAILHUB_SMTPD_NAME = env.str("MAILHUB_SMTPD_NAME", default="") or PUBLIC_HOST
+MAILHUB_SMTPD_ADDRESSES = envvars.addresses("MAILHUB_SMTPD_ADDRESSES", "127.0.0.1" if DEBUG else "0.0.0.0,::")
+# Its ports, with STARTTLS and with TLS from the first byte; 0 is none.
+MAILHUB_SMTPD_PORT = envvars.whole("MAILHUB_SMTPD_PORT", default=2587 if DEBUG else 587, least=0)
+MAILHUB_SMTPD_TLS_PORT = envvars.whole("MAILHUB_SMTPD_TLS_PORT", default=2465 if DEBUG else 465, least=0)
+# PEM files: the certificate with those between it and its authority, and the key (in the same file where none is named).
+MAILHUB_SMTPD_CERTIFICATE = env.str("MAILHUB_SMTPD_CERTIFICATE", default="")
+MAILHUB_SMTPD_KEY = env.str("MAILHUB_SMTPD_KEY", default="")
+# Networks from which clients may log in without TLS.
+MAILHUB_SMTPD_CLEAR_NETWORKS = envvars.networks("MAILHUB_SMTPD_CLEAR_NETWORKS")
+# Connections at once, a fifth of them from one address; recipients a minute for each credential (0: any number). Both in each process.
+MAILHUB_SMTPD_CONNECTIONS = envvars.whole("MAILHUB_SMTPD_CONNECTIONS", default=500, least=1)
+MAILHUB_SMTPD_RATE = envvars.whole("MAILHUB_SMTPD_RATE", default=6000, least=0)
+
 # After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
 MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
 # After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.

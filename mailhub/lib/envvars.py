@@ -72,6 +72,14 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         raise _refused(name, "true, false, or IP networks such as 10.0.5.0/24 separated by commas") from None
 
 
+def addresses(name: str, default: str) -> list[str]:
+    """IP addresses separated by commas."""
+    try:
+        return [str(ip_address(part)) for part in _parts(name) or default.split(",")]
+    except ValueError:
+        raise _refused(name, "IP addresses separated by commas") from None
+
+
 def _parts(name: str) -> list[str]:
     return [part for part in (part.strip() for part in os.environ.get(name, "").split(",")) if part]
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from pytest_django.fixtures import Settings
 
 from mailhub.senders.models import Sender
-from transactional.models import Project, Template
+from tests.transactional.listener import HOST, Client, Listener, issue
+from transactional.models import Credential, Project, Template
+from transactional.smtpd import certificates, protocol
 
 
 @pytest.fixture
@@ -25,3 +30,45 @@ def template(db: None) -> Template:
     return Template.objects.create(
         key="order-confirmation", language="en", subject="Order {{ order.number }}", html="<p>Dear {{ name }}, {{ order.number }}</p>"
     )
+
+
+# ------------------------------------------------------------------------------------------------------------ SMTP submission
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("smtpd") / "certificate.pem"
+    certificates.keep(path, ["localhost", HOST])
+    return str(path)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong password costs no waiting here."""
+    monkeypatch.setattr(protocol, "WRONG", 0)
+
+
+@pytest.fixture
+def credential(project: Project) -> Credential:
+    """An SMTP password; `secret` is what MailHub forgets."""
+    made, secret = issue(project)
+    made.secret = secret
+    return made
+
+
+@pytest.fixture
+def listener(credential: Credential, certificate: str, settings: Settings) -> Iterator[Listener]:
+    """Give the test a real database (transaction=True): the listener has threads and connections of its own."""
+    settings.MAILHUB_SMTPD_CERTIFICATE = certificate
+    with Listener() as listener:
+        yield listener
+
+
+@pytest.fixture
+def mua(listener: Listener, credential: Credential) -> Iterator[Client]:
+    """Logged in, over TLS."""
+    with Client(listener.tls_port, tls=True) as client:
+        client.hear()
+        client.say("EHLO web1.example")
+        assert client.log_in(credential.prefix, credential.secret).startswith("235 2.7.0")
+        yield client

@@ -154,6 +154,23 @@ class Lease(models.Model):
         return f"{self.relay} / {self.node}"
 
 
+class Slot(models.Model):
+    """How many connections a lease has to a destination that limits them, from one of our addresses (queue.take_lease())."""
+
+    lease = models.ForeignKey(Lease, models.CASCADE, related_name="slots", verbose_name=_("running drain"))
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="+", db_index=False, verbose_name=_("destination"))
+    # Empty where the relay chooses the address.
+    source = models.CharField(_("from address"), max_length=45, blank=True)
+    connections = models.PositiveSmallIntegerField(_("connections"))
+
+    class Meta:
+        verbose_name = _("connection slot")
+        verbose_name_plural = _("connection slots")
+
+    def __str__(self) -> str:
+        return f"{self.lease}: {self.destination_id}"
+
+
 class Message(models.Model):
     """One recipient's mail, and the queue's row."""
 
@@ -269,15 +286,15 @@ class Message(models.Model):
             models.UniqueConstraint(fields=["batch", "address"], name="delivery_message_once", condition=Q(batch__isnull=False)),
         ]
         indexes: ClassVar = [
-            # queue.claim() and queue.due(): waiting transactional mail of a sender, the longest due first.
+            # queue.claim() and queue.due(): waiting transactional mail of a sender to a destination, the longest due first.
             models.Index(
-                fields=["sender", "next_attempt_at", "id"],
+                fields=["sender", "destination", "next_attempt_at", "id"],
                 name="delivery_message_lane",
                 condition=Q(status__in=["queued", "deferred"], stream="transactional"),
             ),
-            # queue.claim(), queue.due(), queue.withdraw(): waiting mail of a batch.
+            # queue.claim(), queue.due(), queue.withdraw(): waiting mail of a batch to a destination, the longest due first.
             models.Index(
-                fields=["batch", "next_attempt_at", "id"],
+                fields=["batch", "destination", "next_attempt_at", "id"],
                 name="delivery_message_waiting",
                 condition=Q(status__in=["queued", "deferred"], stream="campaign"),
             ),

@@ -144,9 +144,14 @@ class Relay(models.Model):
     def provider(self) -> Provider:
         return providers.load(self.kind)(self)
 
+    @property
+    def is_direct(self) -> bool:
+        """Mail leaves from addresses of our own, to the servers of its destinations."""
+        return providers.load(self.kind).uses_pool
+
     def is_elsewhere(self) -> bool:
         """Mail can only leave through it from other machines, which hold its addresses."""
-        return self.pool is not None and providers.load(self.kind).uses_pool and self.pool.is_elsewhere()
+        return self.pool is not None and self.is_direct and self.pool.is_elsewhere()
 
     def pause(self) -> None:
         states.move(self, self.Status.PAUSED, moves=self.MOVES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailhub.lib import clock
 from mailhub.relays import routing
-from mailhub.relays.models import Relay, Route, RouteMember
+from mailhub.relays.models import Destination, Parking, Relay, Route, RouteMember
 
 pytestmark = pytest.mark.django_db
 
@@ -28,6 +28,22 @@ def member(route: Route, name: str, position: int = 1, weight: int = 1) -> Relay
 
 def serving(route: Route) -> list[str]:
     return [found.relay.name for found in routing.serving(route, clock.now())]
+
+
+def everywhere() -> frozenset[str]:
+    return frozenset(Destination.objects.values_list("pk", flat=True))
+
+
+def goes(relay: Relay, destination: str) -> list[tuple[int, int, int]]:
+    """The parts of mail to the destination that the relay takes."""
+    return [(share.low, share.high, share.total) for share in routing.shares(relay, clock.now()) if destination in share.destinations]
+
+
+def park(relay: Relay, destination: str, seconds: float, **fields: object) -> None:
+    now = clock.now()
+    Parking.objects.create(
+        relay=relay, destination_id=destination, since=now, until=now + timedelta(seconds=seconds), allowance=10, reason="", **fields
+    )
 
 
 def rest(relay: Relay, seconds: float) -> None:
@@ -58,8 +74,8 @@ def test_when_it_rests_or_is_paused_the_next_takes_over_and_gives_back(route: Ro
 def test_relays_of_one_position_share_by_weight(route: Route) -> None:
     one, two = member(route, "one", weight=3), member(route, "two", weight=1)
     now = clock.now()
-    assert routing.shares(one, now) == [routing.Share(route.pk, 0, 3, 4)]
-    assert routing.shares(two, now) == [routing.Share(route.pk, 3, 4, 4)]
+    assert routing.shares(one, now) == [routing.Share(route.pk, 0, 3, 4, everywhere())]
+    assert routing.shares(two, now) == [routing.Share(route.pk, 3, 4, 4, everywhere())]
 
 
 def test_of_relays_that_share_those_that_are_left_take_the_others_part(route: Route) -> None:
@@ -68,8 +84,8 @@ def test_of_relays_that_share_those_that_are_left_take_the_others_part(route: Ro
     rest(one, 60)
     now = clock.now()
     assert routing.shares(one, now) == []
-    assert routing.shares(two, now) == [routing.Share(route.pk, 0, 1, 3)]
-    assert routing.shares(three, now) == [routing.Share(route.pk, 1, 3, 3)]
+    assert routing.shares(two, now) == [routing.Share(route.pk, 0, 1, 3, everywhere())]
+    assert routing.shares(three, now) == [routing.Share(route.pk, 1, 3, 3, everywhere())]
 
 
 def test_a_relay_serves_each_of_its_routes(route: Route) -> None:
@@ -92,6 +108,45 @@ def test_a_secret_that_no_key_opens_takes_only_its_own_relay_away(route: Route) 
     with connection.cursor() as cursor:
         cursor.execute("UPDATE relays_relay SET secrets = 'not ours' WHERE name = 'two'")
     assert serving(route) == ["one", "two"]
+
+
+def test_a_relay_that_names_a_destination_takes_its_mail_before_those_that_take_everything(route: Route) -> None:
+    one, two = member(route, "one"), member(route, "two")
+    member(route, "spare", position=2)
+    RouteMember.objects.get(relay=two).destinations.add("docomo", "au")
+    assert goes(two, "docomo") == goes(two, "au") == [(0, 1, 1)]
+    assert goes(one, "docomo") == goes(two, "gmail") == []
+    assert goes(one, "gmail") == [(0, 1, 1)]
+    # Either may have something to do.
+    assert serving(route) == ["one", "two"]
+    rest(two, 60)
+    assert goes(one, "docomo") == [(0, 1, 1)]
+    assert goes(two, "docomo") == []
+
+
+def test_where_a_destination_is_parked_its_mail_takes_the_next_relay_and_no_other_does(route: Route) -> None:
+    first, second = member(route, "first"), member(route, "second", position=2)
+    park(first, "gmail", 60)
+    assert goes(first, "gmail") == []
+    assert goes(second, "gmail") == [(0, 1, 1)]
+    assert goes(first, "docomo") == [(0, 1, 1)]
+    assert goes(second, "docomo") == []
+
+
+def test_a_destination_that_is_tried_again_goes_through_both_until_it_has_recovered(route: Route) -> None:
+    first, second = member(route, "first"), member(route, "second", position=2)
+    park(first, "gmail", -1)
+    assert goes(first, "gmail") == goes(second, "gmail") == [(0, 1, 1)]
+    Parking.objects.all().delete()
+    assert goes(first, "gmail") == [(0, 1, 1)]
+    assert goes(second, "gmail") == []
+
+
+def test_what_is_wrong_with_a_sender_is_no_better_through_another_relay(route: Route) -> None:
+    first, second = member(route, "first"), member(route, "second", position=2)
+    park(first, "gmail", 60, sender_domain="tea.example")
+    assert goes(first, "gmail") == [(0, 1, 1)]
+    assert goes(second, "gmail") == []
 
 
 @effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

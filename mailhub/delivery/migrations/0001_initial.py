@@ -99,6 +99,7 @@ class Migration(migrations.Migration):
                 ('stream', models.CharField(choices=[('transactional', 'transactional'), ('campaign', 'campaign')], max_length=15, verbose_name='stream')),
                 ('status', models.CharField(choices=[('queued', 'queued'), ('deferred', 'deferred'), ('claimed', 'being prepared'), ('sending', 'being handed over'), ('sent', 'accepted by relay'), ('delivered', 'delivered'), ('bounced', 'bounced'), ('complained', 'complained'), ('failed', 'failed'), ('suppressed', 'suppressed'), ('unknown', 'outcome unknown'), ('canceled', 'withdrawn')], default='queued', max_length=10, verbose_name='status')),
                 ('address', models.CharField(max_length=320, verbose_name='recipient')),
+                ('destination', models.ForeignKey(db_constraint=False, db_default='other', db_index=False, default='other', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='relays.destination', verbose_name='destination')),
                 ('recipient_ref', models.BigIntegerField(blank=True, null=True)),
                 ('data', models.JSONField(blank=True, default=dict, verbose_name='merge data')),
                 ('next_attempt_at', models.DateTimeField(verbose_name='next attempt')),
@@ -207,11 +208,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['queued', 'deferred']), ('stream', 'transactional')), fields=['sender', 'next_attempt_at', 'id'], name='delivery_message_lane'),
+            index=models.Index(condition=models.Q(('status__in', ['queued', 'deferred']), ('stream', 'transactional')), fields=['sender', 'destination', 'next_attempt_at', 'id'], name='delivery_message_lane'),
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['queued', 'deferred']), ('stream', 'campaign')), fields=['batch', 'next_attempt_at', 'id'], name='delivery_message_waiting'),
+            index=models.Index(condition=models.Q(('status__in', ['queued', 'deferred']), ('stream', 'campaign')), fields=['batch', 'destination', 'next_attempt_at', 'id'], name='delivery_message_waiting'),
         ),
         migrations.AddIndex(
             model_name='message',
@@ -274,9 +275,18 @@ class Migration(migrations.Migration):
             model_name='suppression',
             constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['bounce', 'complaint', 'unsubscribe', 'manual'])), name='delivery_suppression_reason'),
         ),
-        migrations.AddField(
-            model_name='message',
-            name='destination',
-            field=models.ForeignKey(db_constraint=False, db_default='other', db_index=False, default='other', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='relays.destination', verbose_name='destination'),
+        migrations.CreateModel(
+            name='Slot',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('source', models.CharField(blank=True, max_length=45, verbose_name='from address')),
+                ('connections', models.PositiveSmallIntegerField(verbose_name='connections')),
+                ('destination', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.destination', verbose_name='destination')),
+                ('lease', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='slots', to='delivery.lease', verbose_name='running drain')),
+            ],
+            options={
+                'verbose_name': 'connection slot',
+                'verbose_name_plural': 'connection slots',
+            },
         ),
     ]

@@ -1,0 +1,323 @@
+"""A mail that came back, read: bytes to Reports. Pure, bounded, never raising; LF and CRLF make no difference.
+
+First by structure (feedback report, delivery status, receipt), then by what is written for people. A mail is a bounce only if it says so
+itself: what it merely holds, forwards or quotes is not looked into. Which of ours it is about is for others to prove (VERP, Message-ID).
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mailhub.feedback import addresses, arf, dsn, marks, mime, notices, sns
+from mailhub.feedback.reports import MailKind, Reading, Report
+from mailhub.lib.replies import classify, words
+from mailhub.lib.replies.verdicts import Category, Kind, Verdict
+
+LONGEST_DIAGNOSTIC = 500
+MOST_REPORTS = 200
+MOST_NOTICE = 60_000
+
+DELIVERED = Verdict(Category.DELIVERED, Kind.OTHER, "action", 3)
+ANSWERED = Verdict(Category.AUTO_REPLY, Kind.OTHER, "auto-reply", 3)
+ARRIVED = frozenset({"delivered", "relayed", "expanded"})
+
+# What people put in front of a line of a mail that they quote.
+QUOTED = re.compile(r"^\s{0,3}>(?!>>)", re.MULTILINE)
+
+
+def read(raw: bytes) -> Reading:
+    try:
+        return read_mail(mime.read(raw))
+    except RecursionError:
+        # Nothing above nests deeper than mime.DEEPEST; this is the last line against what nobody thought of.
+        return Reading(MailKind.OTHER)
+
+
+def read_mail(mail: mime.Part) -> Reading:
+    leaves = list(mail.leaves())
+    returned = returned_headers(leaf for leaf in leaves if leaf is not mail)
+    complaint = arf.read(mail, leaves, returned)
+    if complaint:
+        return complaint
+    text = notice_text(mail, leaves)
+    notice = sns.read(text) if "notificationType" in text or "eventType" in text or '"Type"' in text else None
+    if notice:
+        return notice
+    statuses = delivery_status(leaves)
+    report_type = mail.parameter("report-type").lower()
+    if report_type == "disposition-notification" or any(leaf.type == "message/disposition-notification" for leaf in leaves):
+        return Reading(MailKind.RECEIPT, (), returned)
+    if report_type == "tlsrpt" or marks_receiver_report(mail):
+        return Reading(MailKind.RECEIVER_REPORT, (), returned)
+    if not statuses and not bounces(mail, text):
+        return Reading(other_kind(mail, leaves, text), (), returned)
+    if not statuses and passed_on(mail):
+        return Reading(MailKind.OTHER, (), returned)
+    return bounce(mail, text, statuses, returned)
+
+
+# ------------------------------------------------------------------------------------------------------------------ what it is
+
+
+def delivery_status(leaves: Iterable[mime.Part]) -> list[dsn.Group]:
+    return [group for leaf in leaves if leaf.type in dsn.TYPES or looks_like_status(leaf) for group in dsn.read(leaf.text)]
+
+
+def looks_like_status(leaf: mime.Part) -> bool:
+    """A delivery status that calls itself something else."""
+    if leaf.type in mime.RETURNED or leaf.type.startswith(("image/", "text/html")) or (leaf.type.startswith("text/plain") and len(leaf.body) > 20_000):
+        return False
+    head = leaf.body[:3000].lower()
+    return head.lstrip().startswith((b"reporting-mta:", b"final-recipient:", b"original-recipient:")) and b"action:" in head
+
+
+def marks_receiver_report(mail: mime.Part) -> bool:
+    subject = mail.header("subject")
+    return bool(re.search(r"^\s*(?:\[[^\]]*\]\s*)?report domain:.*(?:submitter|report-id)", subject, re.IGNORECASE))
+
+
+def daemon(mail: mime.Part) -> bool:
+    sender = mail.header("from")
+    return bool(marks.DAEMON.search(sender)) or not sender.strip(" <>\"'")
+
+
+def null_sender(mail: mime.Part) -> bool:
+    return bool(re.match(r"^\s*<?\s*(?:MAILER-DAEMON)?\s*>?\s*$", mail.raw("return-path"), re.IGNORECASE)) and "return-path" in mail.headers
+
+
+def bounces(mail: mime.Part, text: str) -> bool:
+    """Without a delivery status: it comes from where bounces come from, and speaks as they do."""
+    subject = mail.header("subject")
+    if "x-failed-recipients" in mail.headers:
+        return True
+    about = bool(marks.BOUNCE_SUBJECT.search(subject))
+    head = text[:4000]
+    speaks = bool(marks.INTRODUCTION.search(head))
+    if daemon(mail):
+        return about or speaks
+    if automatic(mail) or marks.AUTO_SUBJECT.search(subject) or "list-id" in mail.headers or "list-unsubscribe" in mail.headers or quotes(head):
+        return False
+    if null_sender(mail) or marks.NOTIFIERS.search(mail.header("from")):
+        return about or (speaks and bool(notices.RCPT.search(head)))
+    return about and speaks and not passed_on(mail) and reports_itself(mail, text)
+
+
+def reports_itself(mail: mime.Part, text: str) -> bool:
+    """From whom one would not expect a bounce: it must name a recipient as mail systems do, or return the mail."""
+    found = notices.read(text[:MOST_NOTICE], own(mail))
+    return found.certainty >= notices.LABELLED and (bool(found.returned) or bool(mail.parts) or bool(words.code(text)))
+
+
+def quotes(text: str) -> bool:
+    return len(QUOTED.findall(text)) >= 3
+
+
+def passed_on(mail: mime.Part) -> bool:
+    """Answered or forwarded by a person."""
+    return bool(marks.PASSED_ON.match(mail.header("subject"))) and not daemon(mail)
+
+
+def automatic(mail: mime.Part) -> bool:
+    submitted = mail.raw("auto-submitted").lower()
+    return (
+        submitted.startswith("auto-replied")
+        or not mail.headers.keys().isdisjoint({"x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply", "x-vacation", "x-autogenerated"})
+        or mail.raw("precedence").lower() in ("auto_reply", "auto-reply")
+    )
+
+
+def other_kind(mail: mime.Part, leaves: list[mime.Part], text: str) -> MailKind:
+    subject = mail.header("subject")
+    if marks.CHALLENGE_SUBJECT.search(subject):
+        return MailKind.CHALLENGE
+    if marks.READ_SUBJECT.search(subject):
+        return MailKind.RECEIPT
+    if not passed_on(mail) and (automatic(mail) or marks.AUTO_SUBJECT.search(subject)):
+        return MailKind.AUTO_REPLY
+    return MailKind.OTHER
+
+
+# ----------------------------------------------------------------------------------------------------------------- what it says
+
+
+def notice_text(mail: mime.Part, leaves: list[mime.Part]) -> str:
+    """What is written for people: the plain text, else the HTML; not the mail that is returned."""
+    plain: list[str] = []
+    rich: list[str] = []
+    for leaf in leaves:
+        if (leaf.returned and leaf is not mail) or leaf.type in dsn.TYPES:
+            if plain or rich:
+                break
+            continue
+        if leaf.type in ("", "text/plain", "text") or (leaf is mail and not leaf.type.startswith(("image/", "application/", "text/html"))):
+            plain.append(leaf.text)
+        elif leaf.type == "text/html":
+            rich.append(leaf.text)
+    text = "\n\n".join(plain)
+    if not addresses.ADDRESS.search(text) and rich:
+        text = "\n\n".join([*plain, *rich])
+    return text[: mime.MOST_TEXT]
+
+
+def returned_headers(leaves: Iterable[mime.Part]) -> dict[str, str]:
+    for leaf in leaves:
+        if leaf.returned:
+            mail = mime.read(leaf.data) if leaf.type in mime.RETURNED else leaf
+            if mail.headers:
+                return first_values(mail)
+    return {}
+
+
+def first_values(mail: mime.Part) -> dict[str, str]:
+    return {name: mime.words(values[0])[:2000] for name, values in mail.headers.items()}
+
+
+def own(mail: mime.Part) -> frozenset[str]:
+    """Whom the bounce is to and whom it is from: seldom who failed."""
+    given = " ".join([*mail.headers.get("to", ()), *mail.headers.get("from", ()), *mail.headers.get("reply-to", ()), *mail.headers.get("sender", ()), *mail.headers.get("x-original-to", ()), *mail.headers.get("delivered-to", ())])
+    return frozenset(address.lower() for address in addresses.every(given))
+
+
+def bounce(mail: mime.Part, text: str, groups: list[dsn.Group], returned: dict[str, str]) -> Reading:
+    notice = notices.read(text[:MOST_NOTICE], own(mail))
+    if not returned and notice.returned:
+        returned = first_values(mime.read(textwrap.dedent(notice.returned).encode("utf-8", "replace")))
+    if not groups:
+        groups = dsn.read(dsn.embedded(text))
+    named = [group for group in groups if group.recipient]
+    alone = len(named) == 1 or len(notice.reasons) == 1
+    subject = mail.header("subject")
+    reports = [from_group(group, notice, subject, alone) for group in named]
+    if not reports:
+        reports = from_notice(notice, mail, returned, groups[0] if groups else dsn.Group())
+    once = {report.recipient.lower(): report for report in reversed(reports)}
+    reports = list(reversed(once.values()))[:MOST_REPORTS]
+    if not groups and not proves(mail, notice, returned, reports):
+        return Reading(MailKind.OTHER, (), returned)
+    arrived = bool(reports) and all(report.action in ARRIVED for report in reports)
+    return Reading(MailKind.DELIVERED if arrived else MailKind.BOUNCE, tuple(reports), returned)
+
+
+def proves(mail: mime.Part, notice: notices.Notice, returned: dict[str, str], reports: list[Report]) -> bool:
+    """Without a delivery status: it returns our mail, or gives a code, or names the recipient as mail systems do. What only tells its
+    reader that he missed something is bait."""
+    if returned or notice.returned or "x-failed-recipients" in mail.headers or any(report.code or report.status for report in reports):
+        return True
+    mine = own(mail)
+    return notice.certainty >= notices.SPOKEN and any(report.recipient.lower() not in mine for report in reports)
+
+
+def from_group(group: dsn.Group, notice: notices.Notice, subject: str, alone: bool) -> Report:
+    """`alone`: what the notice says at large is about this recipient too."""
+    about = notice.about(group.recipient) or notice.about(group.original)
+    if not about and alone:
+        about = " ".join(notice.reasons.values())
+    return report(
+        group.recipient,
+        [group.diagnostic, group.comment, about],
+        [notice.answers, notice.text, subject] if alone else [],
+        Given(
+            action=group.action or {"2": "delivered", "4": "delayed"}.get(group.status[:1], "failed"),
+            status=group.status,
+            remote=group.remote,
+            original=group.original if group.original.lower() != group.recipient.lower() else "",
+            label=group.label,
+            command=notice.command,
+        ),
+    )
+
+
+def from_notice(notice: notices.Notice, mail: mime.Part, returned: dict[str, str], group: dsn.Group) -> list[Report]:
+    """`group`: a delivery status that names nobody."""
+    subject = mail.header("subject")
+    failed = [found for value in mail.headers.get("x-failed-recipients", ()) for found in addresses.every(value)]
+    named = failed or list(notice.reasons)
+    if not named or (notice.certainty == notices.MENTIONED and not failed):
+        sent_to = addresses.every(returned.get("to", ""))
+        named = [address for address in named if address in sent_to] or (sent_to if len(sent_to) == 1 else []) or named or sent_to[:1]
+    given = Given(
+        action=group.action or ("delayed" if delayed(subject, notice.text) else "failed"),
+        status=group.status,
+        remote=group.remote,
+        command=notice.command,
+    )
+    return [
+        report(address, [group.diagnostic, notice.about(address)], [notice.answers, notice.text, subject], given) for address in named
+    ]
+
+
+def delayed(subject: str, text: str) -> bool:
+    return bool(marks.NOT_YET.search(text[:4000])) or bool(marks.DELAYED_SUBJECT.search(subject))
+
+
+class Given(NamedTuple):
+    """What is known about a recipient's failure besides the words."""
+
+    action: str
+    status: str = ""
+    remote: str = ""
+    original: str = ""
+    label: str = ""
+    command: str = ""
+
+
+def report(recipient: str, texts: list[str], general: list[str], given: Given) -> Report:
+    """`texts`: what is said about the recipient, the most trustworthy first; `general`: what is said about nobody in particular."""
+    texts = [text for text in texts if text.strip()]
+    code = next(filter(None, map(words.code, texts)), None)
+    status = better(given.status, *map(words.enhanced, texts[:2]))
+    if given.action in ARRIVED:
+        verdict, said = DELIVERED, "".join(texts[:1])
+    else:
+        verdict, said = judged(recipient, texts, general, given, (code, status))
+    if given.action == "delayed":
+        verdict = not_yet(verdict)
+    return Report(recipient, given.action, status, code, printable(said), verdict, given.original, given.remote[:200])
+
+
+def judged(recipient: str, texts: list[str], general: list[str], given: Given, codes: tuple[int | None, str]) -> tuple[Verdict, str]:
+    """The verdict that rests on most, and the text that it was read from. What is said about nobody in particular counts where nothing
+    else does, and then only what cannot be misread."""
+    code, status = codes
+    command = next(filter(None, map(classify.command_in, texts)), given.command)
+    provider = given.remote or recipient.rpartition("@")[2]
+
+    def verdict(text: str) -> Verdict:
+        return classify.classify(text[:4000], code=code, enhanced=status, provider=provider, command=command)
+
+    best, said = verdict(""), "".join(texts[:1])
+    for text in texts:
+        found = verdict(text)
+        if found.weight > best.weight:
+            best, said = found, text
+        if found.weight == classify.SAID:
+            return best, said
+    if best.weight < classify.CODED and given.label:
+        best = classify.labelled_or_said(given.label, "")
+    for text in general if best.weight < classify.CODED else []:
+        found = verdict(text)
+        if found.weight >= classify.CODED:
+            return found, said or text
+    return best, said or "".join(general[1:2])
+
+
+def not_yet(verdict: Verdict) -> Verdict:
+    """A delay is never the end of an address."""
+    if verdict.weight < classify.CODED:
+        return Verdict(Category.EXPIRED, Kind.SOFT, "action", classify.HINTED)
+    return Verdict(verdict.category, Kind.SOFT, verdict.rule, verdict.weight)
+
+
+def better(*codes: str) -> str:
+    """The first that names a detail, else the first there is."""
+    given = [code for code in codes if code]
+    return next((code for code in given if not code.endswith(".0")), given[0] if given else "")
+
+
+def printable(text: str) -> str:
+    """PostgreSQL takes no NUL, pages no control characters."""
+    text = " ".join(text.split())[:LONGEST_DIAGNOSTIC]
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -40,7 +40,7 @@ def send(request: Request) -> Submission:
 def send_all(requests: Sequence[Request]) -> list[Submission | NotAccepted]:
     """Accept each mail or tell why not, as send() does: what is wrong with one is nothing to the others. The accepted ones cost one
     commit and a few statements together, however many they are."""
-    senders: Senders = {}
+    senders = _usable(requests)
     outcomes = [_looked_at(request, senders) for request in requests]
     fresh = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
     answers: Iterator[Submission | NotAccepted]
@@ -162,6 +162,28 @@ def _sender(request: Request, known: Senders) -> Sender:
     if isinstance(found, Forbidden):
         raise found
     return found
+
+
+def _usable(requests: Sequence[Request]) -> Senders:
+    """The senders that nothing is wrong with, by two queries for them all. Any other is asked for alone, and gets its reason."""
+    wanted = {(request.project.pk if request.project else None, _plain(request.sender)) for request in requests}
+    found = {sender.email: sender for sender in Sender.objects.filter(email__in={address for _project, address in wanted})}
+    pairs = Project.senders.through.objects.filter(
+        project__in={project for project, _address in wanted if project}, sender__in=found.values()
+    )
+    allowed = set(pairs.values_list("project", "sender"))
+    return {
+        (project, address): sender
+        for project, address in wanted
+        if (sender := found.get(address)) and sender.status == Sender.Status.CONFIRMED and (not project or (project, sender.pk) in allowed)
+    }
+
+
+def _plain(text: str) -> str:
+    try:
+        return addresses.normalise(text)
+    except ValidationError:
+        return ""
 
 
 def permitted(project: Project | None, address: str) -> Sender | Forbidden:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -13,6 +14,7 @@ CARRIERS = frozenset({"docomo.ne.jp", "ezweb.ne.jp", "au.com", "softbank.ne.jp",
 CARRIER_LOCAL = re.compile(r"[a-z0-9._/?+-]{1,64}", re.IGNORECASE)
 
 
+@lru_cache(maxsize=10_000)
 def normalise(text: str) -> str:
     """The address with its domain in lower case as A-labels, the form that goes into envelopes. The local part keeps its case,
     which some receivers' tokens need. Raises ValidationError that names what is wrong."""

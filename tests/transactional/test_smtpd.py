@@ -262,6 +262,22 @@ def test_a_disabled_sender_is_refused_with_its_state(client: Client, sender: Sen
     assert reply.startswith("550 5.7.1 ") and "disabled" in reply
 
 
+@pytest.fixture
+def in_japan(settings: Settings) -> None:
+    settings.LANGUAGE_CODE = "ja"
+
+
+def test_replies_are_english_whatever_the_pages_speak(in_japan: None, listener: Listener, credential: Credential) -> None:
+    with Client(listener.tls_port, tls=True) as client:
+        client.hear()
+        client.say("EHLO a.example")
+        client.log_in(credential.prefix, credential.secret)
+        client.say("MAIL FROM:<shop@example.com>")
+        assert "is not a mail address" in client.say("RCPT TO:<nobody@>")
+        client.say("RSET")
+        assert "is not a sender of this MailHub" in hand_in(client, MAIL.replace(b"shop@example.com", b"other@example.org"), sender="")
+
+
 def test_a_reply_in_other_letters_is_still_ascii(listener: Listener, credential: Credential) -> None:
     Project.objects.update(name="緑茶堂")
     Sender.objects.create(email="other@example.org").confirm()

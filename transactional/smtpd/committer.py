@@ -69,7 +69,6 @@ class Committer(threading.Thread):
             self.bell.notify()
 
     def run(self) -> None:
-        # Replies go to programs and their logs: ASCII.
         with translation.override("en"):
             while group := self.gather():
                 outcomes = self.outcomes(group)

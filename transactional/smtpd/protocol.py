@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from aiosmtpd.smtp import SMTP, Envelope, Session, TLSSetupException
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
-from django.utils import timezone, translation
+from django.utils import timezone
 
 from mailhub.lib import addresses
 from transactional import contents, sending
@@ -432,8 +432,7 @@ class Connection(SMTP):
         if not path.isascii() and not utf8:
             raise Bad(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
         try:
-            with translation.override("en"):
-                return addresses.normalise(path)
+            return addresses.normalise(path)
         except ValidationError as error:
             raise Bad(553, enhanced, error.messages[0]) from None
 
@@ -496,8 +495,7 @@ class Connection(SMTP):
             only_to=envelope.rcpt_tos[0] if len(set(envelope.rcpt_tos)) == 1 else "",
         )
         try:
-            with translation.override("en"):
-                fit = mail.fit(raw, arrival)
+            fit = mail.fit(raw, arrival)
         except mail.Unfit as unfit:
             refusal = Hangup if unfit.code == mail.CUT else Bad
             raise refusal(unfit.code, unfit.enhanced, unfit.why) from None

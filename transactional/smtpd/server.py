@@ -103,6 +103,8 @@ class Server:
 
     async def serve(self, plain: Sequence[socket.socket], implicit: Sequence[socket.socket]) -> None:
         """On these listening sockets, with STARTTLS and with TLS from the first byte, until asked to stop."""
+        # Replies go to programs and their logs, in ASCII. All connections are made by what is begun here, and think in its language.
+        translation.activate("en")
         self.committer.start()
         doors = [self.loop.create_task(self._door(listener, implicit=False)) for listener in plain]
         doors += [self.loop.create_task(self._door(listener, implicit=True)) for listener in implicit]

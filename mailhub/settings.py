@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "mailhub.relays",
     "mailhub.senders",
     "mailhub.delivery",
+    "mailhub.feedback",
     "campaigns",
     "transactional",
 ]
@@ -120,6 +121,18 @@ def database() -> dict[str, Any]:
     elif config.get("ENGINE") == "django.db.backends.postgresql":
         # Kept connections and never psycopg's pool: django-q2 forks, and forks must not share a socket.
         config |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+        # Each side notices within a minute that the other is cut off: what a machine has locked when it is would keep all others waiting,
+        # for two hours by PostgreSQL's own measure. An address with ?options=... has its own way.
+        config["OPTIONS"] = {
+            "options": "-c idle_in_transaction_session_timeout=60s"
+            " -c tcp_keepalives_idle=20s -c tcp_keepalives_interval=10s -c tcp_keepalives_count=3 -c tcp_user_timeout=50s",
+            "connect_timeout": 10,
+            "keepalives_idle": 20,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 50_000,
+            **config.get("OPTIONS", {}),
+        }
     else:
         raise ImproperlyConfigured("The setting DATABASE_URL must begin with postgres:// or sqlite:///.")
     return config

@@ -156,6 +156,15 @@ def test_postgresql_keeps_its_connections_without_a_pool() -> None:
     assert "pool" not in database
 
 
+def test_a_database_and_who_is_cut_off_from_it_notice_within_a_minute() -> None:
+    options = value("DATABASES['default']['OPTIONS']", DATABASE_URL="postgres://user:password@host:5433/name")
+    for part in ("idle_in_transaction_session_timeout=60s", "tcp_keepalives_idle=20s", "'keepalives_idle': 20", "'connect_timeout': 10"):
+        assert part in options
+    own = value("DATABASES['default']['OPTIONS']", DATABASE_URL="postgres://user:password@host/name?connect_timeout=3&options=-c%20lock_timeout=9")
+    assert "'connect_timeout': 3" in own
+    assert "'options': '-c lock_timeout=9'" in own
+
+
 def test_redis_takes_the_tasks_when_it_is_there() -> None:
     assert value("Q_CLUSTER['broker_class']", REDIS_URL="redis://localhost:6379/1") == "mailhub.lib.brokers.RedisBroker"
     assert value("Q_CLUSTER['redis']", REDIS_URL="redis://localhost:6379/1") == "redis://localhost:6379/1"

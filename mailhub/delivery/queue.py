@@ -65,8 +65,8 @@ def enqueue(messages: Sequence[Message]) -> None:
         for batch, count in sorted(counts.items()):
             Batch.objects.filter(pk=batch).update(waiting=F("waiting") + count)
             wake_batch(Batch.objects.get(pk=batch))
-        for sender in {message.sender_id: message.sender for message in messages if not message.batch_id}.values():
-            wake(sender)
+        if senders := {message.sender_id: message.sender for message in messages if not message.batch_id}:
+            wake(*senders.values())
 
 
 def new(stream: str, *, at: datetime | None = None, **fields: object) -> Message:
@@ -83,21 +83,26 @@ def label(messages: Sequence[Message]) -> None:
         message.destination_id = known[domain]
 
 
-def wake(sender: Sender) -> None:
-    """Have the relays of the sender's transactional mail drained."""
-    if route := sender.route(Stream.TRANSACTIONAL):
-        _wake_route(route, "transactional")
+def wake(*senders: Sender) -> None:
+    """Have the relays of the senders' transactional mail drained."""
+    own = {sender.transactional_route_id for sender in senders}
+    wanted = Q(pk__in=[route for route in own if route])
+    if None in own:
+        wanted |= Q(default_for=Stream.TRANSACTIONAL)
+    _wake_routes(Route.objects.filter(wanted), "transactional")
 
 
 def wake_batch(batch: Batch) -> None:
     """Have the relays of the batch drained."""
     if route := batch.route or batch.sender.route(Stream.CAMPAIGN):
-        _wake_route(route, "bulk")
+        _wake_routes([route], "bulk")
 
 
-def _wake_route(route: Route, queue: tasks.Queue) -> None:
-    for member in routing.serving(route, clock.now()):
-        wake_relay(member.relay, queue)
+def _wake_routes(routes: Iterable[Route], queue: tasks.Queue) -> None:
+    now = clock.now()
+    relays = {member.relay_id: member.relay for route in routes for member in routing.serving(route, now)}
+    for relay in relays.values():
+        wake_relay(relay, queue)
 
 
 def wake_relay(relay: Relay, queue: tasks.Queue) -> None:

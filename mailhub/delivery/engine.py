@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
@@ -26,7 +25,8 @@ from django.utils import timezone
 from mailhub.delivery import prepare, queue, workers
 from mailhub.delivery.models import Attempt, Lease, Message
 from mailhub.delivery.queue import LeaseLost, Outcome
-from mailhub.lib import backoff
+from mailhub.delivery.shelf import Ready, Shelf
+from mailhub.lib import addresses, backoff
 from mailhub.lib.tasks import Queue
 from mailhub.relays.base import (
     Deferred,
@@ -41,6 +41,7 @@ from mailhub.relays.base import (
     Session,
 )
 from mailhub.relays.models import Relay, Stream
+from mailhub.relays.parking import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -64,20 +65,15 @@ WINDOW = 500
 # How many mails are made at a time, and how many bytes of them are held ready: attachments may have 25 MB.
 MADE_TOGETHER = 25
 HELD_READY = 16_000_000
+# A drain stays when a destination takes more within so many seconds, and looks as often.
+SOON = 1.0
+LOOK_EVERY = 0.25
 # Compiled contents kept by one drain: a campaign has one, transactional mail one a message.
 CONTENTS_KEPT = 100
 
 Status = Message.Status
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A message with its mail."""
-
-    message: Message
-    envelope: Envelope
 
 
 def drain(relay: Relay, work: Queue = "bulk", seconds: float = SLICE.total_seconds()) -> int:
@@ -91,8 +87,8 @@ def drain(relay: Relay, work: Queue = "bulk", seconds: float = SLICE.total_secon
     lease = queue.take_lease(relay, work)
     if lease is None:
         return 0
-    run = Drain(relay, lease, seconds)
     try:
+        run = Drain(relay, lease, seconds)
         async_to_sync(run.run)()
     finally:
         try:
@@ -190,10 +186,10 @@ class Drain:
         #: claimed and certainly not handed over, by key
         self.held: dict[int, Message] = {}
         self.compiled: dict[int, prepare.Compiled | Refused] = {}
-        #: finished mails that are not marked; transactional ones go first
-        self.urgent: deque[Ready] = deque()
-        self.made: deque[Ready] = deque()
-        self.bytes_ready = 0
+        self.slots = queue.slots(lease)
+        #: finished mails that are not marked
+        self.shelf = Shelf({key: sum(sources.values()) for key, sources in self.slots.items()})
+        self.watch = Watch(relay)
         #: marked, and waiting for a connection
         self.line = Line()
         #: how many are marked and not settled
@@ -246,12 +242,15 @@ class Drain:
         try:
             while not self.over:
                 size = self.claim_size
-                if len(self.urgent) + len(self.made) > size // 2:
+                if len(self.shelf) > size // 2:
                     await wait(self.hungry)
                     continue
-                messages = await in_database(queue.claim, self.lease, size)
+                messages = await in_database(queue.claim, self.lease, size, self.shelf.room)
                 if not messages:
+                    if await self.opens_soon():
+                        continue
                     break
+                self.shelf.claim(messages)
                 self.held.update({message.pk: message for message in messages})
                 await self.make(deque(messages))
         except LeaseLost:
@@ -262,6 +261,15 @@ class Drain:
             self.fed = True
             self.room.set()
 
+    async def opens_soon(self) -> bool:
+        """A destination that has had all it takes for now will soon take more: wait a moment, and look again."""
+        if not self.shelf.is_full:
+            opens_at = await in_database(queue.opens_at, self.lease, SOON)
+            if opens_at is None:
+                return False
+        await asyncio.sleep(LOOK_EVERY)
+        return True
+
     @property
     def claim_size(self) -> int:
         return int(min(max(self.rate.value / 2, CLAIM_LEAST, 2 * self.lease.connections), CLAIM_MOST))
@@ -269,7 +277,7 @@ class Drain:
     async def make(self, messages: deque[Message]) -> None:
         """The mails of claimed messages, a few at a time."""
         while messages and not self.over:
-            if self.bytes_ready > HELD_READY:
+            if self.shelf.bytes > HELD_READY:
                 await wait(self.hungry)
                 continue
             group = await in_database(self.group, messages)
@@ -281,8 +289,7 @@ class Drain:
                 elif isinstance(mail, Deferred):
                     self.deferred(message, mail, started)
                 else:
-                    self.bytes_ready += len(mail.data)
-                    (self.urgent if message.stream == Stream.TRANSACTIONAL else self.made).append(Ready(message, mail))
+                    self.shelf.put(Ready(message, mail))
             self.room.set()
 
     def group(self, messages: deque[Message]) -> list[Message]:
@@ -332,8 +339,8 @@ class Drain:
     async def fill(self) -> None:
         """Mark the next mails, as many as the connections will soon want, and pass them on."""
         while not self.over:
-            if not self.urgent and not self.made:
-                if self.fed:
+            if not self.shelf:
+                if self.fed and self.shelf.is_empty:
                     return
                 await wait(self.room)
                 continue
@@ -343,7 +350,7 @@ class Drain:
             if len(self.line) > limit // 2 or room < 1:
                 await wait(self.room)
                 continue
-            group = [self.next_made() for _ in range(min(room, len(self.urgent) + len(self.made)))]
+            group = [self.next_made() for _ in range(min(room, len(self.shelf)))]
             try:
                 marked = await in_database(queue.mark, self.lease, [item.message for item in group])
             except LeaseLost:
@@ -360,10 +367,8 @@ class Drain:
         return int(min(max(self.rate.value / 10, 2 * self.lease.connections), WINDOW // 2))
 
     def next_made(self) -> Ready:
-        item = (self.urgent or self.made).popleft()
-        self.bytes_ready -= len(item.envelope.data)
         self.hungry.set()
-        return item
+        return self.shelf.take()
 
     def pass_on(self, group: list[Ready], marked: list[Message]) -> None:
         self.marked += len(marked)
@@ -371,6 +376,8 @@ class Drain:
         self.line.put([item for item in group if item.message.pk in ours])
         for item in group:
             if item.message.pk not in ours:
+                self.shelf.back(item)
+                self.shelf.end(item.message)
                 del self.held[item.message.pk]
 
     # -- hand over
@@ -393,7 +400,14 @@ class Drain:
                     continue
                 item = self.line.items.popleft()
                 self.room.set()
-                await self.send(session, item)
+                if self.is_closed(item):
+                    # Marked, but it goes back with the rest.
+                    self.marked -= 1
+                    self.shelf.end(item.message)
+                else:
+                    await self.send(session, item)
+                if self.shelf.back(item):
+                    self.room.set()
         finally:
             if session is not None:
                 await session.close()
@@ -420,16 +434,23 @@ class Drain:
     async def send(self, session: Session, item: Ready) -> None:
         message, started = item.message, timezone.now()
         del self.held[message.pk]
+        domain = addresses.domain(message.content.from_email)
         try:
             reply = await session.send(item.envelope)
         except Refused as refusal:
-            self.refused(message, refusal, started)
+            rule = self.watch.heard(item.destination, domain, refusal)
+            if rule and rule.keeps_mail and refusal.fault != Fault.RECIPIENT:
+                self.deferred(message, Deferred(refusal.reply, timedelta(seconds=rule.lasts)), started)
+            else:
+                self.refused(message, refusal, started)
         except Deferred as deferral:
+            self.watch.heard(item.destination, domain, deferral)
             self.deferred(message, deferral, started)
         except RelayDown as error:
             self.down = error
             self.not_asked(message, error, started)
         except OutcomeUnknown as error:
+            self.watch.heard(item.destination, domain, error)
             self.unknown(message, error, started)
         except asyncio.CancelledError:
             self.unknown(message, OutcomeUnknown(Reply(None, "", "no reply in time")), started)
@@ -439,7 +460,12 @@ class Drain:
             self.unknown(message, OutcomeUnknown(Reply(None, "", f"{type(error).__name__} in the provider")), started)
         else:
             self.accepted = True
+            self.watch.taken(item.destination, domain)
             self.outcome(message, Attempt.Outcome.SENT, reply, started, Status.SENT)
+
+    def is_closed(self, item: Ready) -> bool:
+        """What others heard of its destination keeps it from being handed over."""
+        return self.watch.is_closed(item.destination, addresses.domain(item.message.content.from_email))
 
     async def end_senders(self) -> None:
         """Let them finish what they have in flight."""
@@ -464,6 +490,7 @@ class Drain:
         counted: bool = True,
     ) -> None:
         self.held.pop(message.pk, None)
+        self.shelf.end(message)
         self.outcomes.append(Outcome(message, attempt, reply, started, timezone.now(), status, next_attempt_at, counted))
         if len(self.outcomes) >= SETTLE_AT:
             self.full.set()
@@ -507,6 +534,20 @@ class Drain:
                 await self.store(group)
                 self.marked -= sum(outcome.message.status == Status.SENDING for outcome in group)
                 self.room.set()
+            if self.watch.has_news or (self.finished and self.watch.taken_by):
+                await self.notice()
+
+    async def notice(self) -> None:
+        """Do what follows from what destinations said."""
+        before = len(self.watch.closed)
+        try:
+            await in_database(self.watch.store)
+        except Exception:  # who comes next hears the same; what was handed over must be stored, whatever is wrong here
+            logger.exception("what destinations said to relay %s could not be stored", self.relay.pk)
+            await in_database(reconnect)
+        if len(self.watch.closed) > before:
+            self.shelf.drop(self.is_closed)
+            self.room.set()
 
     async def store(self, group: list[Outcome]) -> None:
         try:

@@ -276,12 +276,12 @@ def due(relay: Relay) -> list[tasks.Queue]:
     return [queue for queue, stream in queues.items() if _lanes(stream, shares, openings, now)]
 
 
-def opens_at(lease: Lease, before: datetime) -> datetime | None:
-    """When a rate lets go of something that is due already, if that is before then."""
+def opens_at(lease: Lease, within: float) -> datetime | None:
+    """When a rate lets go of something that is due already, if that is within so many seconds."""
     relay = Relay.objects.defer("secrets").get(pk=lease.relay_id)
     now = clock.now()
     openings = shaping.Openings(relay, now)
-    soon = {key: moment for key, moment in openings.opens.items() if moment < before}
+    soon = {key: moment for key, moment in openings.opens.items() if moment <= now + timedelta(seconds=within)}
     if not soon or not relay.is_available(now):
         return None
     for key in openings.terms:

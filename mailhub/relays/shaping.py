@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from mailhub.relays.models import Destination, Pace, Parking, Relay, Sighting, Slowdown, spacing
 
 # A bucket holds what flows in within this time, a mail at least, and one more: so a wake-up that is a little late costs nothing, and in any
 # time hardly more leaves than the rate allows.
 BURST = timedelta(seconds=1)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # What was taken to be tried after a rest is waited for this long; then others are tried.
 PROBE_FOR = timedelta(seconds=90)
 
@@ -77,7 +78,7 @@ class Openings:
         rows = Pace.objects.filter(relay=self.relay, destination__in=limited).order_by("pk")
         found = {row.destination_id: row for row in (rows.select_for_update(no_key=True) if hold else rows)}
         if hold and len(found) < len(limited):
-            missing = [Pace(relay=self.relay, destination_id=key, next_at=self.now - BURST) for key in limited if key not in found]
+            missing = [Pace(relay=self.relay, destination_id=key, next_at=LONG_AGO) for key in limited if key not in found]
             Pace.objects.bulk_create(missing, ignore_conflicts=True)
             return self._paces(hold)
         for key in limited:

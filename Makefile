@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
 
-.PHONY: help setup demo run test test-sqlite test-postgresql bench lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql bench faults bounce-score lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -28,6 +28,9 @@ test-sqlite: .venv/dev
 test-postgresql: .venv/dev
 	scripts/with_postgresql $(BIN)/pytest
 
+bounce-score: .venv/installed ## how much of real bounce mail is understood, where there are samples of it
+	$(BIN)/python -m tests.feedback.score $(BOUNCES)
+
 lint: .venv/dev ## style, types, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +41,10 @@ lint: .venv/dev ## style, types, migrations, deployment checks
 bench: .venv/dev ## what this machine can do, beside the least that any program does and beside others; BENCH="--rounds 1" for less
 	scripts/install_packages
 	scripts/with_postgresql $(BIN)/python manage.py benchmark $(BENCH)
+
+faults: .venv/dev ## kills, cuts off and starves everything at random points, and counts what is lost or doubled; FAULTS="--points 5" for less
+	scripts/install_packages
+	scripts/with_postgresql $(BIN)/python -m tests.faults $(FAULTS)
 
 format: .venv/dev ## put the code into shape
 	$(BIN)/ruff check --fix .

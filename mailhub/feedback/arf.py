@@ -52,14 +52,24 @@ def fields(part: mime.Part) -> dict[str, list[str]]:
 def reported(report: dict[str, list[str]], returned: Mapping[str, str]) -> Reading:
     kind = next(iter(report.get("feedback-type", ())), "abuse").lower() or "abuse"
     verdict = NO_COMPLAINT.get(kind, COMPLAINT)
-    mail_kind = MailKind.COMPLAINT if verdict is COMPLAINT else MailKind.RECEIVER_REPORT if verdict.category == Category.AUTH_FAILURE else MailKind.OTHER
+    mail_kind = (
+        MailKind.COMPLAINT
+        if verdict is COMPLAINT
+        else MailKind.RECEIVER_REPORT
+        if verdict.category == Category.AUTH_FAILURE
+        else MailKind.OTHER
+    )
     return Reading(mail_kind, tuple(claims(whom(report, returned), kind, verdict)), returned)
 
 
 def whom(report: Mapping[str, list[str]], returned: Mapping[str, str]) -> list[str]:
     """Who complained. Many loops leave the address out, or cut it down to its host: then nobody is named, and only our own mark in the
     returned mail tells."""
-    named = [addresses.first(value) for name in ("original-rcpt-to", "removal-recipient", "original-recipient", "redacted-address") for value in report.get(name, ())]
+    named = [
+        addresses.first(value)
+        for name in ("original-rcpt-to", "removal-recipient", "original-recipient", "redacted-address")
+        for value in report.get(name, ())
+    ]
     named = list(dict.fromkeys(filter(None, named)))
     if not named:
         named = [found for name in ORIGINAL if (found := addresses.first(returned.get(name, "")))][:1]

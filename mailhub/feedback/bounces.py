@@ -6,26 +6,24 @@ itself: what it merely holds, forwards or quotes is not looked into. Which of ou
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mailhub.feedback import addresses, arf, dsn, marks, mime, notices, sns
+from mailhub.feedback import addresses, arf, dsn, kinds, marks, mime, notices, sns
 from mailhub.feedback.reports import MailKind, Reading, Report
 from mailhub.lib.replies import classify, words
 from mailhub.lib.replies.verdicts import Category, Kind, Verdict
 
 LONGEST_DIAGNOSTIC = 500
-MOST_REPORTS = 200
-MOST_NOTICE = 60_000
+MOST_REPORTS = 100
+# Letters that are looked at for a reason: of one text, and of all texts of a mail that names many.
+MOST_SAID = 2000
+ALL_SAID = 40_000
+LEAST_SAID = 300
 
 DELIVERED = Verdict(Category.DELIVERED, Kind.OTHER, "action", 3)
-ANSWERED = Verdict(Category.AUTO_REPLY, Kind.OTHER, "auto-reply", 3)
 ARRIVED = frozenset({"delivered", "relayed", "expanded"})
-
-# What people put in front of a line of a mail that they quote.
-QUOTED = re.compile(r"^\s{0,3}>(?!>>)", re.MULTILINE)
 
 
 def read(raw: bytes) -> Reading:
@@ -43,104 +41,12 @@ def read_mail(mail: mime.Part) -> Reading:
     if complaint:
         return complaint
     text = notice_text(mail, leaves)
-    notice = sns.read(text) if "notificationType" in text or "eventType" in text or '"Type"' in text else None
+    notice = sns.read(text)
     if notice:
         return notice
-    statuses = delivery_status(leaves)
-    report_type = mail.parameter("report-type").lower()
-    if report_type == "disposition-notification" or any(leaf.type == "message/disposition-notification" for leaf in leaves):
-        return Reading(MailKind.RECEIPT, (), returned)
-    if report_type == "tlsrpt" or marks_receiver_report(mail):
-        return Reading(MailKind.RECEIVER_REPORT, (), returned)
-    if not statuses and not bounces(mail, text):
-        return Reading(other_kind(mail, leaves, text), (), returned)
-    if not statuses and passed_on(mail):
-        return Reading(MailKind.OTHER, (), returned)
-    return bounce(mail, text, statuses, returned)
-
-
-# ------------------------------------------------------------------------------------------------------------------ what it is
-
-
-def delivery_status(leaves: Iterable[mime.Part]) -> list[dsn.Group]:
-    return [group for leaf in leaves if leaf.type in dsn.TYPES or looks_like_status(leaf) for group in dsn.read(leaf.text)]
-
-
-def looks_like_status(leaf: mime.Part) -> bool:
-    """A delivery status that calls itself something else."""
-    if leaf.type in mime.RETURNED or leaf.type.startswith(("image/", "text/html")) or (leaf.type.startswith("text/plain") and len(leaf.body) > 20_000):
-        return False
-    head = leaf.body[:3000].lower()
-    return head.lstrip().startswith((b"reporting-mta:", b"final-recipient:", b"original-recipient:")) and b"action:" in head
-
-
-def marks_receiver_report(mail: mime.Part) -> bool:
-    subject = mail.header("subject")
-    return bool(re.search(r"^\s*(?:\[[^\]]*\]\s*)?report domain:.*(?:submitter|report-id)", subject, re.IGNORECASE))
-
-
-def daemon(mail: mime.Part) -> bool:
-    sender = mail.header("from")
-    return bool(marks.DAEMON.search(sender)) or not sender.strip(" <>\"'")
-
-
-def null_sender(mail: mime.Part) -> bool:
-    return bool(re.match(r"^\s*<?\s*(?:MAILER-DAEMON)?\s*>?\s*$", mail.raw("return-path"), re.IGNORECASE)) and "return-path" in mail.headers
-
-
-def bounces(mail: mime.Part, text: str) -> bool:
-    """Without a delivery status: it comes from where bounces come from, and speaks as they do."""
-    subject = mail.header("subject")
-    if "x-failed-recipients" in mail.headers:
-        return True
-    about = bool(marks.BOUNCE_SUBJECT.search(subject))
-    head = text[:4000]
-    speaks = bool(marks.INTRODUCTION.search(head))
-    if daemon(mail):
-        return about or speaks
-    if automatic(mail) or marks.AUTO_SUBJECT.search(subject) or "list-id" in mail.headers or "list-unsubscribe" in mail.headers or quotes(head):
-        return False
-    if null_sender(mail) or marks.NOTIFIERS.search(mail.header("from")):
-        return about or (speaks and bool(notices.RCPT.search(head)))
-    return about and speaks and not passed_on(mail) and reports_itself(mail, text)
-
-
-def reports_itself(mail: mime.Part, text: str) -> bool:
-    """From whom one would not expect a bounce: it must name a recipient as mail systems do, or return the mail."""
-    found = notices.read(text[:MOST_NOTICE], own(mail))
-    return found.certainty >= notices.LABELLED and (bool(found.returned) or bool(mail.parts) or bool(words.code(text)))
-
-
-def quotes(text: str) -> bool:
-    return len(QUOTED.findall(text)) >= 3
-
-
-def passed_on(mail: mime.Part) -> bool:
-    """Answered or forwarded by a person."""
-    return bool(marks.PASSED_ON.match(mail.header("subject"))) and not daemon(mail)
-
-
-def automatic(mail: mime.Part) -> bool:
-    submitted = mail.raw("auto-submitted").lower()
-    return (
-        submitted.startswith("auto-replied")
-        or not mail.headers.keys().isdisjoint({"x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply", "x-vacation", "x-autogenerated"})
-        or mail.raw("precedence").lower() in ("auto_reply", "auto-reply")
-    )
-
-
-def other_kind(mail: mime.Part, leaves: list[mime.Part], text: str) -> MailKind:
-    subject = mail.header("subject")
-    if marks.CHALLENGE_SUBJECT.search(subject):
-        return MailKind.CHALLENGE
-    if marks.READ_SUBJECT.search(subject):
-        return MailKind.RECEIPT
-    if not passed_on(mail) and (automatic(mail) or marks.AUTO_SUBJECT.search(subject)):
-        return MailKind.AUTO_REPLY
-    return MailKind.OTHER
-
-
-# ----------------------------------------------------------------------------------------------------------------- what it says
+    groups = [group for leaf in leaves if leaf.type in dsn.TYPES or dsn.unnamed(leaf) for group in dsn.read(leaf.text)]
+    kind = kinds.of(mail, leaves, text, has_status=bool(groups))
+    return bounce(mail, text, groups, returned) if kind == MailKind.BOUNCE else Reading(kind, (), returned)
 
 
 def notice_text(mail: mime.Part, leaves: list[mime.Part]) -> str:
@@ -175,26 +81,20 @@ def first_values(mail: mime.Part) -> dict[str, str]:
     return {name: mime.words(values[0])[:2000] for name, values in mail.headers.items()}
 
 
-def own(mail: mime.Part) -> frozenset[str]:
-    """Whom the bounce is to and whom it is from: seldom who failed."""
-    given = " ".join([*mail.headers.get("to", ()), *mail.headers.get("from", ()), *mail.headers.get("reply-to", ()), *mail.headers.get("sender", ()), *mail.headers.get("x-original-to", ()), *mail.headers.get("delivered-to", ())])
-    return frozenset(address.lower() for address in addresses.every(given))
-
-
 def bounce(mail: mime.Part, text: str, groups: list[dsn.Group], returned: dict[str, str]) -> Reading:
-    notice = notices.read(text[:MOST_NOTICE], own(mail))
+    notice = notices.read(text, kinds.own(mail))
     if not returned and notice.returned:
         returned = first_values(mime.read(textwrap.dedent(notice.returned).encode("utf-8", "replace")))
     if not groups:
         groups = dsn.read(dsn.embedded(text))
-    named = [group for group in groups if group.recipient]
+    named = [group for group in groups if group.recipient][:MOST_REPORTS]
     alone = len(named) == 1 or len(notice.reasons) == 1
     subject = mail.header("subject")
-    reports = [from_group(group, notice, subject, alone) for group in named]
+    reports = [from_group(group, notice, subject, alone, room(len(named))) for group in named]
     if not reports:
         reports = from_notice(notice, mail, returned, groups[0] if groups else dsn.Group())
     once = {report.recipient.lower(): report for report in reversed(reports)}
-    reports = list(reversed(once.values()))[:MOST_REPORTS]
+    reports = list(reversed(once.values()))
     if not groups and not proves(mail, notice, returned, reports):
         return Reading(MailKind.OTHER, (), returned)
     arrived = bool(reports) and all(report.action in ARRIVED for report in reports)
@@ -206,11 +106,11 @@ def proves(mail: mime.Part, notice: notices.Notice, returned: dict[str, str], re
     reader that he missed something is bait."""
     if returned or notice.returned or "x-failed-recipients" in mail.headers or any(report.code or report.status for report in reports):
         return True
-    mine = own(mail)
+    mine = kinds.own(mail)
     return notice.certainty >= notices.SPOKEN and any(report.recipient.lower() not in mine for report in reports)
 
 
-def from_group(group: dsn.Group, notice: notices.Notice, subject: str, alone: bool) -> Report:
+def from_group(group: dsn.Group, notice: notices.Notice, subject: str, alone: bool, letters: int) -> Report:
     """`alone`: what the notice says at large is about this recipient too."""
     about = notice.about(group.recipient) or notice.about(group.original)
     if not about and alone:
@@ -226,6 +126,7 @@ def from_group(group: dsn.Group, notice: notices.Notice, subject: str, alone: bo
             original=group.original if group.original.lower() != group.recipient.lower() else "",
             label=group.label,
             command=notice.command,
+            letters=letters,
         ),
     )
 
@@ -243,9 +144,11 @@ def from_notice(notice: notices.Notice, mail: mime.Part, returned: dict[str, str
         status=group.status,
         remote=group.remote,
         command=notice.command,
+        letters=room(len(named)),
     )
     return [
-        report(address, [group.diagnostic, notice.about(address)], [notice.answers, notice.text, subject], given) for address in named
+        report(address, [group.diagnostic, notice.about(address)], [notice.answers, notice.text, subject], given)
+        for address in named[:MOST_REPORTS]
     ]
 
 
@@ -262,6 +165,13 @@ class Given(NamedTuple):
     original: str = ""
     label: str = ""
     command: str = ""
+    #: how much of each text is looked at
+    letters: int = MOST_SAID
+
+
+def room(recipients: int) -> int:
+    """How much of each text is looked at, so that a mail that names hundreds takes no longer than others."""
+    return min(MOST_SAID, max(LEAST_SAID, ALL_SAID // max(recipients, 1)))
 
 
 def report(recipient: str, texts: list[str], general: list[str], given: Given) -> Report:
@@ -275,6 +185,8 @@ def report(recipient: str, texts: list[str], general: list[str], given: Given) -
         verdict, said = judged(recipient, texts, general, given, (code, status))
     if given.action == "delayed":
         verdict = not_yet(verdict)
+    elif verdict.category == Category.NETWORK and marks.NO_ANSWER.search(said):
+        verdict = Verdict(Category.EXPIRED, Kind.SOFT, verdict.rule, verdict.weight)
     return Report(recipient, given.action, status, code, printable(said), verdict, given.original, given.remote[:200])
 
 
@@ -286,7 +198,7 @@ def judged(recipient: str, texts: list[str], general: list[str], given: Given, c
     provider = given.remote or recipient.rpartition("@")[2]
 
     def verdict(text: str) -> Verdict:
-        return classify.classify(text[:4000], code=code, enhanced=status, provider=provider, command=command)
+        return classify.classify(text[: given.letters], code=code, enhanced=status, provider=provider, command=command)
 
     best, said = verdict(""), "".join(texts[:1])
     for text in texts:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mailhub.feedback import addresses
+from mailhub.feedback import addresses, mime
 
 TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
 MOST_RECIPIENTS = 500
@@ -69,10 +69,22 @@ FIELDS = {
 }
 
 
+def unnamed(part: mime.Part) -> bool:
+    """A delivery status that calls itself something else, as a text or a file."""
+    if part.returned or part.type.startswith(("image/", "text/html")):
+        return False
+    head = part.body[:3000].lower().lstrip()
+    return head.startswith((b"reporting-mta:", b"final-recipient:", b"original-recipient:")) and b"action:" in head
+
+
 def embedded(text: str) -> str:
     """From where the fields of a delivery status begin in a text; "" where there are none."""
     found = EMBEDDED.search(text)
-    return text[found.start() :] if found and re.search(r"^(?:Action|Status)[ \t]*:", text[found.start() :], re.MULTILINE | re.IGNORECASE) else ""
+    return (
+        text[found.start() :]
+        if found and re.search(r"^(?:Action|Status)[ \t]*:", text[found.start() :], re.MULTILINE | re.IGNORECASE)
+        else ""
+    )
 
 
 def read(text: str) -> list[Group]:

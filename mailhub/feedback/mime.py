@@ -35,7 +35,9 @@ BREAKS = re.compile(r"<(?:br|/?p|/?div|/?tr|/?h\d|/?li|/?table|/?ul|/?td)\b[^<>]
 # Not an address in angle brackets.
 TAG = re.compile(r"</?[a-zA-Z!](?![^\s<>]{0,200}@[^\s<>=]{0,200}>)[^<>]{0,5000}>")
 # Containers whose text is not the sender's own words but another mail.
-RETURNED = frozenset({"message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/global", "message/global-headers", "text/rfc822"})
+RETURNED = frozenset(
+    {"message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/global", "message/global-headers", "text/rfc822"}
+)
 
 
 @dataclass(slots=True)
@@ -69,7 +71,9 @@ class Part:
     @property
     def returned(self) -> bool:
         """Another mail, or its header: called so, or laid bare in the place of a part."""
-        return self.type in RETURNED or (not self.type.startswith("multipart/") and {"received", "message-id", "return-path"} & self.headers.keys() != set())
+        return self.type in RETURNED or (
+            not self.type.startswith("multipart/") and {"received", "message-id", "return-path"} & self.headers.keys() != set()
+        )
 
     @property
     def data(self) -> bytes:
@@ -115,7 +119,11 @@ def part(data: bytes, depth: int, left: list[int]) -> Part:
 
 def looks_mixed(made: Part) -> bool:
     """Called plain text, and still a report in several parts."""
-    return made.type == "text/plain" and b"\nContent-Type: message/delivery-status" in made.body[:50_000] and bool(UNANNOUNCED.search(made.body[:50_000]))
+    return (
+        made.type == "text/plain"
+        and b"\nContent-Type: message/delivery-status" in made.body[:50_000]
+        and bool(UNANNOUNCED.search(made.body[:50_000]))
+    )
 
 
 def pieces(made: Part, left: list[int]) -> Iterator[bytes]:
@@ -176,9 +184,11 @@ def word(found: re.Match[str]) -> str:
 
 def unbase64(data: bytes) -> bytes:
     """As much as can be decoded: characters that do not belong are left out, a cut end is cut off."""
-    kept = re.sub(rb"[^A-Za-z0-9+/]", b"", data[: MOST_BYTES])
+    kept = re.sub(rb"[^A-Za-z0-9+/]", b"", data[:MOST_BYTES])
     try:
-        return base64.b64decode(kept[: len(kept) // 4 * 4] + (kept[len(kept) // 4 * 4 :] + b"==")[:4] if len(kept) % 4 > 1 else kept[: len(kept) // 4 * 4])
+        return base64.b64decode(
+            kept[: len(kept) // 4 * 4] + (kept[len(kept) // 4 * 4 :] + b"==")[:4] if len(kept) % 4 > 1 else kept[: len(kept) // 4 * 4]
+        )
     except (binascii.Error, ValueError):
         return b""
 

@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mailhub.feedback import addresses, dsn
 from mailhub.feedback.marks import HEADER_LINE, HEADER_PROOF, HELP, RECIPIENT_BEFORE, RETURNED_BELOW, SENDER_BEFORE
 
+MOST_TEXT = 60_000
 MOST_LINES = 1500
 LONGEST_LINE = 2000
 MOST_RECIPIENTS = 200
+# A text that merely mentions more addresses than this tells nothing by it.
+MOST_MENTIONED = 10
 # Lines of explanation that belong to a recipient.
 MOST_REASON = 12
+MOST_FURTHER = 36
 
+ADDRESS = rf"(?P<address>{addresses.LOCAL}@{addresses.DOMAIN})"
 # A line that begins with an address, perhaps in brackets, quotes or after a bullet.
-LEADING = re.compile(rf"^(?P<indent>[\s]*)(?:>>>\s*|[*•・–\-\"'(\[]\s*){{0,3}}(?:mailto:)?<?(?P<address>{addresses.LOCAL}@{addresses.DOMAIN})>?(?P<rest>[\s\"'):;,.\]<(\-\[|].*)?$")
+BULLETS = r"(?:>>>\s*|[*•・–\-\"'(\[]\s*){0,3}(?:mailto:)?"
+LEADING = re.compile(rf"^(?P<indent>\s*){BULLETS}<?{ADDRESS}>?(?P<rest>[\s\"'):;,.\]<(\-\[|].*)?$")
 # What was said in the SMTP session.
-RCPT = re.compile(rf"RCPT TO\s*:?\s*<?(?P<address>{addresses.LOCAL}@{addresses.DOMAIN})>?", re.IGNORECASE)
-SAID = re.compile(rf"^\W{{0,8}}(?:<<<|>>>)?\s*[45]\d\d[ -](?:[45]\.\d+\.\d+ )?.{{0,40}}?<(?P<address>{addresses.LOCAL}@{addresses.DOMAIN})>\s*(?:\.\.\.|:|,)", re.IGNORECASE)
+RCPT = re.compile(rf"RCPT TO\s*:?\s*<?{ADDRESS}>?", re.IGNORECASE)
+SAID = re.compile(rf"^\W{{0,8}}(?:<<<|>>>)?\s*[45]\d\d[ -](?:[45]\.\d+\.\d+ )?.{{0,40}}?<{ADDRESS}>\s*(?:\.\.\.|:|,)")
 COMMAND = re.compile(r"^\s*>>>\s*(EHLO|HELO|MAIL|RCPT|DATA)\b", re.IGNORECASE)
 REFUSAL = re.compile(r"^\s*<<<\s*([45]\d\d)")
 # A part of a mail whose boundary nobody found.
 PART = re.compile(r"^\s*(?:Content-Type\s*:\s*(?:message|text|multipart)/|Content-(?:Transfer-Encoding|Disposition)\s*:)", re.IGNORECASE)
 ANSWER = re.compile(r"^\s*(?:<<<|Received <<<|Received >>>)\s?(.*)$")
-QUOTED = re.compile(r"^\s*(?:>(?!>>)|\|)\s?")
 
 # How sure a shape makes that an address is a failed recipient's.
 LEADS, LABELLED, SPOKEN, MENTIONED = 4, 3, 2, 1
+
+
+class Entry(NamedTuple):
+    """A recipient that a line begins with, what is said about it, and the line where that ends."""
+
+    address: str
+    reason: str
+    end: int
+
+
+class Mention(NamedTuple):
+    """An address in a line, and that line with those after it."""
+
+    certainty: int
+    address: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -52,31 +75,42 @@ class Notice:
 
 def read(text: str, not_these: frozenset[str] = frozenset()) -> Notice:
     """`not_these`: addresses in lower case that are recipients only where nobody else is named: whom the bounce is to, who sends it."""
-    lines = [line[:LONGEST_LINE].rstrip() for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
+    lines = [line[:LONGEST_LINE].rstrip() for line in text[:MOST_TEXT].split("\n", MOST_LINES)[:MOST_LINES]]
     end = ends(lines)
-    head = lines[:end]
-    below = lines[end:] if end < len(lines) and HEADER_LINE.match(lines[end]) else lines[end + 1 :]
+    head, below = lines[:end], lines[end:]
+    if below and not HEADER_LINE.match(below[0]):
+        # The line that says what follows.
+        below = below[1:]
     notice = Notice("\n".join(head), "\n".join(below).strip("\n"))
     notice.answers = "\n".join(found[1] for line in head if (found := ANSWER.match(line)))
     notice.command = refused_command(head)
-    found = leading(head, not_these) or leading(head, frozenset())
-    if found:
-        notice.certainty = LEADS
-        for address, reason, _place in found[:MOST_RECIPIENTS]:
-            notice.reasons[address] = " ".join(filter(None, (notice.reasons.get(address), reason)))
-        if len(notice.reasons) == 1:
-            # What follows further down is about nobody else.
-            address, reason, place = found[0]
-            notice.reasons = {address: " ".join([reason, *(line.strip() for line in head[place : place + MOST_REASON * 3])]).strip()}
-        return notice
-    candidates = list(mentioned(head))
+    entries = leading(head, not_these) or leading(head, frozenset())
+    if entries:
+        notice.certainty, notice.reasons = LEADS, told(entries, head)
+    else:
+        notice.certainty, notice.reasons = surest(list(mentioned(head)), not_these)
+    return notice
+
+
+def told(entries: list[Entry], lines: list[str]) -> dict[str, str]:
+    """What is said about each. About a single one all that follows is, too."""
+    reasons: dict[str, str] = {}
+    for entry in entries[:MOST_RECIPIENTS]:
+        reasons[entry.address] = " ".join(filter(None, (reasons.get(entry.address), entry.reason)))
+    if len(reasons) == 1:
+        further = lines[entries[0].end : entries[0].end + MOST_FURTHER]
+        reasons = {entries[0].address: " ".join([entries[0].reason, *map(str.strip, further)]).strip()}
+    return reasons
+
+
+def surest(candidates: list[Mention], not_these: frozenset[str]) -> tuple[int, dict[str, str]]:
+    """Those named in the surest way that anybody is."""
     for others in (not_these, frozenset[str]()):
         for certainty in (LABELLED, SPOKEN, MENTIONED):
-            named = {address: reason for sure, address, reason in candidates if sure == certainty and address.lower() not in others}
-            if named:
-                notice.certainty, notice.reasons = certainty, dict(list(named.items())[:MOST_RECIPIENTS])
-                return notice
-    return notice
+            named = {each.address: each.reason for each in candidates if each.certainty == certainty and each.address.lower() not in others}
+            if named and not (certainty == MENTIONED and len(named) > MOST_MENTIONED):
+                return certainty, dict(list(named.items())[:MOST_RECIPIENTS])
+    return 0, {}
 
 
 def refused_command(lines: list[str]) -> str:
@@ -107,21 +141,30 @@ def ends(lines: list[str]) -> int:
     return len(lines)
 
 
-def leading(lines: list[str], not_these: frozenset[str]) -> list[tuple[str, str, int]]:
-    """Recipients that lines begin with, what is said about each, and the line where that ends."""
-    found: list[tuple[str, str, int]] = []
+def leading(lines: list[str], not_these: frozenset[str]) -> list[Entry]:
+    """Recipients that lines begin with."""
+    found: list[Entry] = []
     margin: int | None = None
     place = 0
     while place < len(lines):
-        line = lines[place]
-        match = LEADING.match(line)
-        if match is None or follows_sender(lines, place) or HELP.search(line) or addresses.tidy(match["address"]).lower() in not_these or not opens(lines, place, match, margin):
+        match = LEADING.match(lines[place])
+        if match is None or not lists(lines, place, match, margin) or addresses.tidy(match["address"]).lower() in not_these:
             place += 1
             continue
-        margin = len(match["indent"].expandtabs()) if margin is None else margin
-        rest, place = reason(lines, place, match["rest"] or "", margin)
-        found.append((addresses.tidy(match["address"]), rest, place))
+        margin = indent(lines[place]) if margin is None else margin
+        said, place = reason(lines, place, match["rest"] or "", margin)
+        found.append(Entry(addresses.tidy(match["address"]), said, place))
     return found
+
+
+def lists(lines: list[str], place: int, match: re.Match[str], margin: int | None) -> bool:
+    """An entry of a list of recipients, of which the first began at `margin`."""
+    return not HELP.search(lines[place]) and not follows_sender(lines, place) and opens(lines, place, match, margin)
+
+
+def indent(line: str) -> int:
+    line = line.expandtabs()
+    return len(line) - len(line.lstrip())
 
 
 def follows_sender(lines: list[str], place: int) -> bool:
@@ -131,54 +174,49 @@ def follows_sender(lines: list[str], place: int) -> bool:
 
 
 def opens(lines: list[str], place: int, match: re.Match[str], margin: int | None) -> bool:
-    """An entry of a list, not a sentence that happens to go on with an address."""
-    indent = len(match["indent"].expandtabs())
-    if margin is not None and indent > margin:
+    """Not a sentence that happens to go on with an address."""
+    depth = indent(lines[place])
+    if margin is not None and depth > margin:
         return False
-    before = lines[place - 1] if place else ""
-    if not before.strip() or before.rstrip().endswith((":", "：", "-", "=", "。", ".", "_", "*")):
+    before = lines[place - 1].rstrip() if place else ""
+    if not before or before.endswith((":", "：", "-", "=", "。", ".", "_", "*")) or LEADING.match(before):
         return True
-    if LEADING.match(before) or indent < len(before) - len(before.lstrip()):
-        return True
-    # After a line that is no list entry: only if it stands out, as in "<a@b.example>:" alone on its line.
-    alone = not (match["rest"] or "").strip(" >\"':")
-    return (alone and lines[place].strip()[:1] in "<\"'*" ) or indent > len(before) - len(before.lstrip())
+    # After a line that is no entry: only if it stands out, as in "<a@b.example>:" alone on its line.
+    alone = not (match["rest"] or "").strip(" >\"':") and lines[place].strip()[:1] in "<\"'*"
+    return alone or depth != indent(before)
 
 
 def reason(lines: list[str], place: int, rest: str, margin: int) -> tuple[str, int]:
     """What is said about the recipient in line `place`, and the line after it. The next paragraph counts where there is nothing else."""
     said = [rest.strip(" \t:;,>")] if rest.strip(" \t:;,>") else []
     place += 1
-    empty = 0
+    skipped = False
     while place < len(lines) and len(said) < MOST_REASON:
         line = lines[place]
-        if not line.strip():
-            if said or empty:
-                break
-            empty += 1
-        else:
-            match = LEADING.match(line)
-            if match and len(match["indent"].expandtabs()) <= margin and (said or empty or not HELP.search(line)):
+        if line.strip():
+            if LEADING.match(line) and indent(line) <= margin and (said or skipped or not HELP.search(line)):
                 break
             said.append(line.strip())
+        elif said or skipped:
+            break
+        else:
+            skipped = True
         place += 1
-    return " ".join(said), max(place, 1)
+    return " ".join(said), place
 
 
-def mentioned(lines: list[str]) -> list[tuple[int, str, str]]:
-    """(certainty, address, the line and those that follow) for every address that may be a recipient's."""
-    found = []
+def mentioned(lines: list[str]) -> Iterator[Mention]:
+    """Every address that may be a recipient's."""
     for place, line in enumerate(lines):
+        if "@" not in line or HELP.search(line):
+            continue
         for match in addresses.find(line):
-            before = line[: match.start()].rstrip(" <\"'([「")
-            if not before.strip() and place:
-                before = lines[place - 1].rstrip(" <\"'([「")
-            if SENDER_BEFORE.search(before[-60:]) or HELP.search(line):
+            before = line[: match.start()].rstrip(" <\"'([「") or (lines[place - 1].rstrip(" <\"'([「") if place else "")
+            if SENDER_BEFORE.search(before[-60:]):
                 continue
             certainty = MENTIONED
             if RCPT.search(line) or SAID.match(line):
                 certainty = SPOKEN
             elif RECIPIENT_BEFORE.search(before[-80:]):
                 certainty = LABELLED
-            found.append((certainty, addresses.tidy(match[0]), " ".join(each.strip() for each in lines[place : place + 4])))
-    return found
+            yield Mention(certainty, addresses.tidy(match[0]), " ".join(map(str.strip, lines[place : place + 4])))

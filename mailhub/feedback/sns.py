@@ -72,7 +72,7 @@ def bounce(notice: dict[str, Any]) -> Reading:
         reports.append(
             Report(
                 recipient=str(each.get("emailAddress") or "")[:320],
-                action=str(each.get("action") or "failed")[:20],
+                action="failed",
                 status=status,
                 code=words.code(text),
                 diagnostic=text[:500],

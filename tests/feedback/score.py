@@ -86,7 +86,10 @@ class Score:
         self.lenient += ok
         if report.kind not in kinds or report.category != expected["category"]:
             grade = "WRONG" if not ok or report.kind not in kinds else "near"
-            self.note(line, f"{grade} {report.kind} {report.category} instead of {'/'.join(kinds)} {expected['category']} {expected['categories_ok']}: {report.diagnostic[:160]!r} by {report.verdict.rule[:70]}")
+            self.note(
+                line,
+                f"{grade} {report.kind} {report.category} instead of {'/'.join(kinds)} {expected['category']} {expected['categories_ok']}: {report.diagnostic[:160]!r} by {report.verdict.rule[:70]}",
+            )
 
     def note(self, line: dict[str, Any], text: str) -> None:
         self.wrong.append(f"{line['file']}: {text}")

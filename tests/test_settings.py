@@ -160,7 +160,9 @@ def test_a_database_and_who_is_cut_off_from_it_notice_within_a_minute() -> None:
     options = value("DATABASES['default']['OPTIONS']", DATABASE_URL="postgres://user:password@host:5433/name")
     for part in ("idle_in_transaction_session_timeout=60s", "tcp_keepalives_idle=20s", "'keepalives_idle': 20", "'connect_timeout': 10"):
         assert part in options
-    own = value("DATABASES['default']['OPTIONS']", DATABASE_URL="postgres://user:password@host/name?connect_timeout=3&options=-c%20lock_timeout=9")
+    own = value(
+        "DATABASES['default']['OPTIONS']", DATABASE_URL="postgres://user:password@host/name?connect_timeout=3&options=-c%20lock_timeout=9"
+    )
     assert "'connect_timeout': 3" in own
     assert "'options': '-c lock_timeout=9'" in own
 

@@ -44,7 +44,13 @@ def fill(*, messages: int, senders: int = 20, suppressions: int = 5_000) -> None
         FROM generate_series(1, %(count)s) n"""
     with connection.cursor() as cursor:
         for batch, part, status in zip(batches, (0.5, 0.15, 0.1, 0.1, 0.05), ("sent", *["queued"] * 4), strict=True):
-            fields: dict[str, Any] = {"batch": batch.pk, "content": letter.pk, "sender": sender.pk, "relay": relay.pk, "name": f"taro{batch.pk}."}
+            fields: dict[str, Any] = {
+                "batch": batch.pk,
+                "content": letter.pk,
+                "sender": sender.pk,
+                "relay": relay.pk,
+                "name": f"taro{batch.pk}.",
+            }
             cursor.execute(insert, {**fields, "stream": "campaign", "status": status, "count": int(messages * part)})
             counter = "sent" if status == "sent" else "waiting"
             Batch.objects.filter(pk=batch.pk).update(**{counter: int(messages * part)})

@@ -39,6 +39,10 @@ def working(*arguments: object) -> list[str]:
     return manage("worker", "--skip-checks", *arguments)
 
 
+def taking_in() -> list[str]:
+    return manage("smtpd", "--skip-checks")
+
+
 def receiving(port: int, books: Path) -> list[str]:
     return manage("receiver", "--port", port, "--database", books)
 
@@ -105,14 +109,17 @@ class Together:
 
 
 class Everything(Together):
-    """Pages, workers and a receiving mail server."""
+    """Pages, workers, SMTP submission and a receiving mail server."""
 
     def __init__(self, port: int, receiver_port: int, books: Path) -> None:
         self.address = f"http://127.0.0.1:{port}"
         # Links in mails lead here, unless the environment says where else.
         surroundings = {"MAILHUB_PUBLIC_URL": self.address, **environment()}
-        parts = {"web": web(port), "worker": working(), "receiver": receiving(receiver_port, books)}
-        super().__init__(parts, surroundings)
+        parts = {"web": web(port), "worker": working()}
+        if settings.DEBUG:
+            # Elsewhere it needs a certificate, and ports that are not everybody's.
+            parts["smtpd"] = taking_in()
+        super().__init__({**parts, "receiver": receiving(receiver_port, books)}, surroundings)
 
     def ready(self) -> bool:
         """Wait until pages are served; False when it was asked to stop meanwhile. Raises EndedByItself."""

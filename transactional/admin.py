@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -123,12 +124,24 @@ class SubmissionAdmin(BigTableAdmin[Submission]):
     empty_hint = _("What sites hand in shows here.")
     list_display = ("subject", "to", "accepted_at")
     list_select_related = ("project", "content")
+    search_fields = ("content__public_id",)
+    search_help_text = _("The number that the site was told: “queued as …”")
 
     class Media:
         css = {"all": ["relays/admin.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SubmissionList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Submission], search_term: str
+    ) -> tuple[QuerySet[Submission], bool]:
+        if not search_term:
+            return queryset, False
+        try:
+            return queryset.filter(content__public_id=UUID(search_term.strip())), False
+        except ValueError:
+            return queryset.none(), False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Submission]:
         # The mails themselves can be megabytes.

@@ -25,6 +25,7 @@ from mailhub.relays.models import Stream
 from mailhub.relays.pages import demand, page
 from mailhub.senders.models import Sender
 from transactional import samples
+from transactional.connect import Access
 from transactional.forms import CredentialForm
 from transactional.models import Credential, Project, Submission, Template
 
@@ -38,8 +39,16 @@ LISTED = 100
 
 def overview(project: Project) -> dict[str, Any]:
     """What a project's own page shows beside its fields."""
-    confirmed = project.senders.filter(status=Sender.Status.CONFIRMED).order_by("email")
-    return {"project": project, "credentials": project.credentials.order_by("name"), "connect": connect(confirmed.first())}
+    credentials = list(project.credentials.order_by("name"))
+    user = next((credential.prefix for credential in credentials if credential.kind == Credential.Kind.SMTP), "")
+    sender = first_sender(project)
+    access = Access(user=user, password="", sender=sender.email if sender else "")
+    return {"project": project, "credentials": credentials, "connect": connect(sender), "access": access}
+
+
+def first_sender(project: Project) -> Sender | None:
+    """The one that settings to paste name."""
+    return project.senders.filter(status=Sender.Status.CONFIRMED).order_by("email").first()
 
 
 def connect(sender: Sender | None) -> str:
@@ -54,7 +63,9 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
     """A new credential. Its secret is kept nowhere but, encrypted, for the next page."""
     demand(request, "transactional.add_credential")
     project = get_object_or_404(Project, pk=pk)
-    form = CredentialForm(request.POST or None, instance=Credential(project=project, kind=Credential.Kind.API_KEY))
+    # Who comes from the settings for SMTP wants a password.
+    kind = Credential.Kind.SMTP if request.GET.get("kind") == Credential.Kind.SMTP else Credential.Kind.API_KEY
+    form = CredentialForm(request.POST or None, instance=Credential(project=project, kind=kind))
     if not form.is_valid():
         title = _("New credential for “%(project)s”") % {"project": project}
         return page(request, "admin/transactional/credential.html", title, Project, project=project, form=form)
@@ -80,9 +91,12 @@ def issued(request: HttpRequest, pk: int, credential_pk: int) -> HttpResponse:
     except InvalidToken:
         secret = ""
     title = _("The secret of “%(name)s”") % {"name": credential.name}
-    return page(
-        request, "admin/transactional/issued.html", title, Project, project=credential.project, credential=credential, secret=secret
-    )
+    access = None
+    if credential.kind == Credential.Kind.SMTP:
+        sender = first_sender(credential.project)
+        access = Access(user=credential.prefix, password=secret, sender=sender.email if sender else "")
+    context = {"project": credential.project, "credential": credential, "secret": secret, "access": access}
+    return page(request, "admin/transactional/issued.html", title, Project, **context)
 
 
 def revoke(request: HttpRequest, pk: int, credential_pk: int) -> HttpResponse:

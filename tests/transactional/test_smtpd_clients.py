@@ -38,7 +38,7 @@ def run(program: str, *arguments: object, needs: str = "", **environment: str) -
     return done.stdout
 
 
-Way = Callable[[Listener, Credential, str], str]
+Way = Callable[[Listener, Credential, str, str], str]
 
 
 def php(listener: Listener, credential: Credential, certificate: str, security: str) -> str:

@@ -35,6 +35,9 @@ class Command(BaseCommand):
         try:
             if everything.ready():
                 self.stdout.write(self.style.SUCCESS(f"MailHub is at {everything.address}/admin/"))
+                if settings.DEBUG:
+                    name, port, tls_port = settings.MAILHUB_SMTPD_NAME, settings.MAILHUB_SMTPD_PORT, settings.MAILHUB_SMTPD_TLS_PORT
+                    self.stdout.write(f"It takes mail in by SMTP at {name}, port {port} with STARTTLS or {tls_port} with TLS.")
                 for line in hints(demo):
                     self.stdout.write(line)
                 self.stdout.write("Ctrl-C ends it.")

@@ -28,6 +28,8 @@ LEADING = re.compile(rf"^(?P<indent>\s*){BULLETS}<?{ADDRESS}>?(?P<rest>[\s\"'):;
 # What was said in the SMTP session.
 RCPT = re.compile(rf"RCPT TO\s*:?\s*<?{ADDRESS}>?", re.IGNORECASE)
 SAID = re.compile(rf"^\W{{0,8}}(?:<<<|>>>)?\s*[45]\d\d[ -](?:[45]\.\d+\.\d+ )?.{{0,40}}?<{ADDRESS}>\s*(?:\.\.\.|:|,)")
+# The mail's own header, told again in the notice.
+TO = re.compile(r"^\s*(?:to|an|à|para|a|per|кому|宛先|收件人|받는 ?사람)\s*[:：]\W*$", re.IGNORECASE)
 COMMAND = re.compile(r"^\s*>>>\s*(EHLO|HELO|MAIL|RCPT|DATA)\b", re.IGNORECASE)
 REFUSAL = re.compile(r"^\s*<<<\s*([45]\d\d)")
 # A part of a mail whose boundary nobody found.
@@ -215,7 +217,7 @@ def mentioned(lines: list[str]) -> Iterator[Mention]:
             if SENDER_BEFORE.search(before[-60:]):
                 continue
             certainty = MENTIONED
-            if RCPT.search(line) or SAID.match(line):
+            if RCPT.search(line) or SAID.match(line) or TO.match(before):
                 certainty = SPOKEN
             elif RECIPIENT_BEFORE.search(before[-80:]):
                 certainty = LABELLED

@@ -579,6 +579,26 @@ bob@recipient.example on Tue, 3 Feb 2026 10:00:05 +0900
         UNKNOWN,
     ),
     Sample(
+        "Exchange 5.5 that names a person",
+        mail(
+            """
+Your message
+
+  To:      bob@recipient.example
+  Subject: Our news
+  Sent:    Tue, 3 Feb 2026 10:00:00 +0900
+
+did not reach the following recipient(s):
+
+Bob Brown on Tue, 3 Feb 2026 10:00:05 +0900
+    The e-mail account does not exist at the organization this message was sent to.
+""",
+            sender="System Administrator <postmaster@recipient.example>",
+            subject="Undeliverable: Our news",
+        ),
+        UNKNOWN,
+    ),
+    Sample(
         "Exchange 2003 in German",
         mail(
             """

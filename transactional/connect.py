@@ -127,7 +127,9 @@ def postfix(host: str, port: int, tls: bool, user: str, password: str) -> str:
         "smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt",
         "smtp_sasl_auth_enable = yes",
         "smtp_sasl_security_options = noanonymous",
-        f"smtp_sasl_password_maps = inline:{{ {{ [{host}]:{port} = {user}:{password} }} }}",
+        "smtp_sasl_password_maps = texthash:/etc/postfix/sasl_passwd",
+        "# /etc/postfix/sasl_passwd, which only root may read:",
+        f"# [{host}]:{port} {user}:{password}",
     ])  # fmt: skip
 
 

@@ -16,6 +16,8 @@ ENCAPSULATED = re.compile(r"^IMCEA\w+-", re.IGNORECASE)
 
 # Words of a language that puts no space before an address.
 GLUED = re.compile(r"^[\u3000-\u9fff\uac00-\ud7a3\uff00-\uffef]+(?=[!-~])")
+# The same after it: a host name that is whole before the first letter that is not of its kind.
+WHOLE = re.compile(r"^([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})[^\x00-\x7f]")
 
 
 def find(text: str) -> Iterator[re.Match[str]]:
@@ -38,7 +40,8 @@ def tidy(address: str) -> str:
         local = local[len(prefix) :] if local.lower().startswith(prefix.lower()) else local
     if not local.startswith('"'):
         local = GLUED.sub("", local).lstrip("*=+>/")
-    return f"{local}@{domain.rstrip('.-')}"
+    glued = WHOLE.match(domain)
+    return f"{local}@{(glued[1] if glued else domain).rstrip('.-')}"
 
 
 def every(text: str) -> list[str]:

@@ -56,17 +56,22 @@ CODECS = {
     **{f"cp{number}": f"cp{number}" for number in range(1250, 1259)},
 }
 ESCAPES = re.compile(rb"\x1b(?:\$[@B(]|\([BJI])")
-KANA = re.compile(r"[\u3041-\u30f6\uff66-\uff9d]")
+
+KANA = re.compile(r"[\u3041-\u30f6]")
 HANGUL = re.compile(r"[\uac00-\ud7a3]")
-CYRILLIC = re.compile(r"[\u0430-\u044f]")
 HAN = re.compile(r"[\u4e00-\u9fa5]")
-# Letters that a wrong guess is full of.
-ODD = re.compile(r"[\u0400-\u040f\u0452-\u045f\u2500-\u257f\ue000-\uf8ff]")
+CYRILLIC = re.compile(r"[\u0410-\u044f\u0401\u0451]")
+SMALL = re.compile(r"[\u0430-\u044f]")
+CAPITAL_INSIDE = re.compile(r"[\u0430-\u044f][\u0410-\u042f]")
+FOREIGN = re.compile(r"[^\x00-\x7f\s\u3000-\u303f\uff00-\uff20]")
+# A charset, the letters that only the right one brings out, and how many of all letters they must be.
+TWO_BYTES = (("euc_jp", KANA, 0.25), ("cp932", KANA, 0.25), ("cp949", HANGUL, 0.9), ("gb18030", HAN, 0.7), ("cp950", HAN, 0.7))
+SAMPLE = 4000
 
 
 def decode(data: bytes, charset: str = "") -> str:
-    codec = CODECS.get(charset.strip().strip("\"'").lower().removeprefix("x-unknown"))
-    if codec in ("ascii", None):
+    codec = CODECS.get(charset.strip().strip("\"'").lower())
+    if codec in (None, "ascii") or (codec == "utf-8" and ESCAPES.search(data)):
         return guess(data)
     if codec == "utf-8":
         try:
@@ -80,8 +85,6 @@ def guess(data: bytes) -> str:
     """The text of bytes that do not say what they are, or say it wrongly."""
     if ESCAPES.search(data):
         return data.decode("iso2022_jp_ext", "replace")
-    if data.isascii():
-        return data.decode("ascii")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -89,17 +92,31 @@ def guess(data: bytes) -> str:
 
 
 def eight_bit(data: bytes) -> str:
-    """Asian and Russian charsets are told by the letters that only the right one brings out in numbers; what is left is Latin."""
-    high = sum(byte > 127 for byte in data[:4000])
-    for codec, letters in (("euc_jp", KANA), ("cp932", KANA), ("cp949", HANGUL), ("gb18030", HAN), ("cp950", HAN)):
+    """Neither ASCII nor UTF-8."""
+    text = data.decode("utf-8", "replace")
+    high = sum(byte > 127 for byte in data)
+    if text.count("\ufffd") * 4 < high:
+        # UTF-8 in which little is broken.
+        return text
+    if sum(one > 127 and other > 127 for one, other in zip(data[:SAMPLE], data[1:SAMPLE], strict=False)) * 3 < sum(
+        byte > 127 for byte in data[:SAMPLE]
+    ):
+        # Single letters with marks among plain ones.
+        return data.decode("cp1252", "replace")
+    # In the wrong one of the two, capitals and small letters have changed places.
+    text = max((data.decode(codec, "replace") for codec in ("koi8_r", "cp1251")), key=lambda text: len(SMALL.findall(text[:SAMPLE])))
+    if share(CYRILLIC, text) > 0.9 and len(CAPITAL_INSIDE.findall(text)) * 10 < len(CYRILLIC.findall(text)):
+        return text
+    for codec, letters, least in TWO_BYTES:
         text = strictly(data, codec)
-        if text and len(letters.findall(text[:4000])) * 4 >= high * 0.6 / 2 and not ODD.search(text):
+        if share(letters, text) >= least:
             return text
-    for codec in ("koi8_r", "cp1251"):
-        text = data.decode(codec, "replace")
-        if len(CYRILLIC.findall(text[:4000])) >= 0.8 * high:
-            return text
-    return data.decode("utf-8", "replace") if mostly_utf8(data) else data.decode("cp1252", "replace")
+    return data.decode("cp1252", "replace")
+
+
+def share(letters: re.Pattern[str], text: str) -> float:
+    foreign = len(FOREIGN.findall(text[:SAMPLE]))
+    return len(letters.findall(text[:SAMPLE])) / foreign if foreign else 0
 
 
 def strictly(data: bytes, codec: str) -> str:
@@ -110,7 +127,3 @@ def strictly(data: bytes, codec: str) -> str:
         except UnicodeDecodeError:
             continue
     return ""
-
-
-def mostly_utf8(data: bytes) -> bool:
-    return data.decode("utf-8", "replace").count("\ufffd") * 4 < sum(byte > 127 for byte in data)

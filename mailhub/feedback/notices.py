@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mailhub.feedback import addresses, dsn
 from mailhub.feedback.marks import HEADER_LINE, HEADER_PROOF, HELP, RECIPIENT_BEFORE, RETURNED_BELOW, SENDER_BEFORE
+from mailhub.lib.replies import words
 
 MOST_TEXT = 60_000
 MOST_LINES = 1500
@@ -27,7 +28,6 @@ BULLETS = r"(?:>>>\s*|[*•・–\-\"'(\[]\s*){0,3}(?:mailto:)?"
 LEADING = re.compile(rf"^(?P<indent>\s*){BULLETS}<?{ADDRESS}>?(?P<rest>[\s\"'):;,.\]<(\-\[|].*)?$")
 # What was said in the SMTP session.
 RCPT = re.compile(rf"RCPT TO\s*:?\s*<?{ADDRESS}>?", re.IGNORECASE)
-SAID = re.compile(rf"^\W{{0,8}}(?:<<<|>>>)?\s*[45]\d\d[ -](?:[45]\.\d+\.\d+ )?.{{0,40}}?<{ADDRESS}>\s*(?:\.\.\.|:|,)")
 # The mail's own header, told again in the notice.
 TO = re.compile(r"^\s*(?:to|an|à|para|a|per|кому|宛先|收件人|받는 ?사람)\s*[:：]\W*$", re.IGNORECASE)
 COMMAND = re.compile(r"^\s*>>>\s*(EHLO|HELO|MAIL|RCPT|DATA)\b", re.IGNORECASE)
@@ -111,7 +111,7 @@ def surest(candidates: list[Mention], not_these: frozenset[str]) -> tuple[int, d
         for certainty in (LABELLED, SPOKEN, MENTIONED):
             named = {each.address: each.reason for each in candidates if each.certainty == certainty and each.address.lower() not in others}
             if named and not (certainty == MENTIONED and len(named) > MOST_MENTIONED):
-                return certainty, dict(list(named.items())[:MOST_RECIPIENTS])
+                return certainty if others else MENTIONED, dict(list(named.items())[:MOST_RECIPIENTS])
     return 0, {}
 
 
@@ -217,8 +217,14 @@ def mentioned(lines: list[str]) -> Iterator[Mention]:
             if SENDER_BEFORE.search(before[-60:]):
                 continue
             certainty = MENTIONED
-            if RCPT.search(line) or SAID.match(line) or TO.match(before):
+            if RCPT.search(line) or words.code(line) or TO.match(before):
                 certainty = SPOKEN
             elif RECIPIENT_BEFORE.search(before[-80:]):
                 certainty = LABELLED
-            yield Mention(certainty, addresses.tidy(match[0]), " ".join(map(str.strip, lines[place : place + 4])))
+            yield Mention(certainty, addresses.tidy(match[0]), around(lines, place, match[0]))
+
+
+def around(lines: list[str], place: int, address: str) -> str:
+    """The line that names somebody and those after it, up to the next that names somebody else."""
+    further = itertools.takewhile(lambda line: "@" not in line or address in line, lines[place + 1 : place + 4])
+    return " ".join(map(str.strip, [lines[place], *further]))

@@ -386,6 +386,18 @@ def test_mail_that_would_not_fit_into_memory_is_put_off(client: Client, monkeypa
     assert client.say("DATA").startswith("452 4.3.1 ")
 
 
+def test_a_large_mail_that_finds_no_room_on_its_way_is_put_off_and_leaves_none_behind(
+    client: Client, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transactional.smtpd.server.MOST_BYTES", 300_000)
+    assert hand_in(client, MAIL + b"x" * 98 + b"\r\n").startswith("250 ")
+    envelope(client)
+    client.send(MAIL + (b"x" * 98 + b"\r\n") * 10_000)
+    assert client.say(".").startswith("452 4.3.1 ")
+    assert hand_in(client).startswith("250 ")
+    assert listener.server._held_by_all == 0 and Submission.objects.count() == 2
+
+
 # ------------------------------------------------------------------------------------------------------------------- commands
 
 

@@ -442,7 +442,7 @@ class Connection(SMTP):
         if not self.envelope.rcpt_tos:
             raise Bad(503, "5.5.1", "RCPT first")
         if self.server.full:
-            raise Bad(452, "4.3.1", "Too much mail is on its way in, please try again soon")
+            raise no_room()
         self._idle = False
         try:
             await self.push("354 End the mail with a line of one dot")
@@ -460,10 +460,10 @@ class Connection(SMTP):
         held = bytearray(b"\r\n") + self._rest
         self._rest.clear()
         begun, total, looked = self.loop.time(), len(held), 0
-        too_large = False
+        refusal: Bad | None = None
         while (end := held.find(b"\r\n.\r\n", looked)) < 0:
-            too_large = too_large or len(held) > contents.LARGEST_MAIL + 2
-            if too_large:
+            refusal = refusal or self._too_much(held)
+            if refusal:
                 # What is refused in the end need not be kept until then.
                 del held[:-4]
             looked = max(len(held) - 4, 0)
@@ -477,10 +477,16 @@ class Connection(SMTP):
             total += len(found)
             self.server.holds(self, len(held))
         self._rest += held[end + 5 :]
-        if too_large or end > contents.LARGEST_MAIL:
-            raise Bad(552, "5.3.4", f"The mail is larger than {contents.LARGEST_MAIL // 1024 // 1024} MB")
+        if refusal or end > contents.LARGEST_MAIL:
+            raise refusal or too_large()
         del held[end + 2 :]
         return bytes(held.replace(b"\r\n.", b"\r\n")[2:])
+
+    def _too_much(self, held: bytearray) -> Bad | None:
+        """The mail is larger than is taken, or large when there is no room."""
+        if len(held) > contents.LARGEST_MAIL + 2:
+            return too_large()
+        return no_room() if len(held) > 2 * CHUNK and self.server.full else None
 
     async def _hand_in(self, raw: bytes, credential: Credential) -> Submission | NotAccepted:
         envelope = self.envelope
@@ -540,6 +546,14 @@ def ascii_only(text: str) -> bytes:
     return "".join(character if " " <= character <= "~" else "?" for character in text).encode()
 
 
+def too_large() -> Bad:
+    return Bad(552, "5.3.4", f"The mail is larger than {contents.LARGEST_MAIL // 1024 // 1024} MB")
+
+
+def no_room() -> Bad:
+    return Bad(452, "4.3.1", "Too much mail is on its way in, please try again soon")
+
+
 def decoded(text: bytes) -> bytes:
     """RFC 4954 section 4: "=" is an empty response. Raises Bad."""
     if text == b"=":
@@ -581,7 +595,7 @@ def read_size(value: str | None) -> None:
     if value is None or not value.isdigit() or len(value) > 20:
         raise Bad(501, "5.5.4", "SIZE is a number")
     if int(value) > contents.LARGEST_MAIL:
-        raise Bad(552, "5.3.4", f"The mail is larger than {contents.LARGEST_MAIL // 1024 // 1024} MB")
+        raise too_large()
 
 
 def read_body(value: str | None) -> None:

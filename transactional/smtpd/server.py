@@ -92,6 +92,7 @@ class Server:
         #: until when a (project, envelope sender) may be used without asking
         self._permitted: dict[tuple[int, str], float] = {}
         self._held: dict[Connection, int] = {}
+        self._held_by_all = 0
         self._lookers = ThreadPoolExecutor(LOOKERS, thread_name_prefix="lookup")
         self._handshakes: set[asyncio.Task[None]] = set()
 
@@ -201,14 +202,13 @@ class Server:
 
     def holds(self, one: Connection, size: int) -> None:
         """So many bytes of a mail are in its hands."""
+        self._held_by_all += size - self._held.pop(one, 0)
         if size:
             self._held[one] = size
-        else:
-            self._held.pop(one, None)
 
     @property
     def full(self) -> bool:
-        return sum(self._held.values()) > MOST_BYTES
+        return self._held_by_all > MOST_BYTES
 
     def must_wait(self, peer: str, user: str) -> float:
         """Seconds, after failures."""

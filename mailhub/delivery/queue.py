@@ -224,7 +224,7 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
     openings = shaping.Openings(relay, now, hold=True)
     for destination, count in room.items():
         openings.limit((destination, ""), count)
-    shares = routing.shares(relay, now, openings.terms)
+    shares = routing.shares(relay, now, openings)
     domains = _due(lease, shares, openings, limit, now)
     found = list(domains)
     if not found:
@@ -271,7 +271,7 @@ def due(relay: Relay) -> list[tasks.Queue]:
     openings = shaping.Openings(relay, now)
     for destination, free in _free_slots(relay, openings.terms, now).items():
         openings.limit((destination, ""), sum(free.values()))
-    shares = routing.shares(relay, now, openings.terms)
+    shares = routing.shares(relay, now, openings)
     queues: dict[tasks.Queue, Stream] = {"transactional": Stream.TRANSACTIONAL, "bulk": Stream.CAMPAIGN}
     return [queue for queue, stream in queues.items() if _lanes(stream, shares, openings, now)]
 
@@ -286,7 +286,7 @@ def opens_at(lease: Lease, within: float) -> datetime | None:
         return None
     for key in openings.terms:
         openings.room[key, ""] = 1 if key in soon else 0
-    shares = routing.shares(relay, now, openings.terms)
+    shares = routing.shares(relay, now, openings)
     streams = [Stream.TRANSACTIONAL] if lease.queue == "transactional" else [Stream.TRANSACTIONAL, Stream.CAMPAIGN]
     return min(soon.values()) if any(_lanes(stream, shares, openings, now) for stream in streams) else None
 
@@ -319,27 +319,28 @@ class _Lane:
 def _lanes(stream: Stream, shares: Sequence[Share], openings: shaping.Openings, now: datetime) -> list[list[_Lane]]:
     """The lanes from which something may be taken, by their source."""
     lanes = []
-    for route, parts in groupby(shares, key=lambda share: share.route):
+    for (route, default_for), parts in groupby(shares, key=lambda share: (share.route, share.default_for)):
         open_to = [(share, key) for share in parts for key in sorted(share.destinations)]
-        for source, domain in _senders(route) if stream == Stream.TRANSACTIONAL else _batches(route):
+        is_default = default_for == stream
+        for source, domain in _senders(route, is_default) if stream == Stream.TRANSACTIONAL else _batches(route, is_default):
             lanes += [_Lane(source, domain, key, share) for share, key in open_to if openings.of(key, domain) != 0]
     return [list(group) for _source, group in groupby(_stocked(stream, lanes, now), key=lambda lane: lane.source)]
 
 
-def _senders(route: int) -> QuerySet[Sender, tuple[int, str]]:
+def _senders(route: int, is_default: bool) -> QuerySet[Sender, tuple[int, str]]:
     """Of transactional mail that waits, due or not. Index delivery_message_lane: one probe a sender."""
     mine = Q(transactional_route=route)
-    if Route.objects.filter(pk=route, default_for=Stream.TRANSACTIONAL).exists():
+    if is_default:
         mine |= Q(transactional_route__isnull=True)
     waiting = Message.objects.filter(sender=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=WAITING)
     senders = Sender.objects.filter(mine, Exists(waiting), status=Sender.Status.CONFIRMED)
     return senders.order_by().values_list("pk", "domain__name")
 
 
-def _batches(route: int) -> QuerySet[Batch, tuple[int, str]]:
+def _batches(route: int, is_default: bool) -> QuerySet[Batch, tuple[int, str]]:
     """Those that are running. Index delivery_batch_open: as many rows as there are open batches."""
     by_sender = Q(sender__campaign_route=route)
-    if Route.objects.filter(pk=route, default_for=Stream.CAMPAIGN).exists():
+    if is_default:
         by_sender |= Q(sender__campaign_route__isnull=True)
     running = Batch.objects.filter(
         Q(route=route) | Q(by_sender, route__isnull=True),
@@ -408,7 +409,7 @@ def _stocked(stream: Stream, lanes: Sequence[_Lane], now: datetime) -> list[_Lan
         return []
     with connection.cursor() as cursor:
         cursor.execute(STOCKED[stream], [*_arrays(lanes), [1] * len(lanes), now])
-        return [lanes[place - 1] for (place,) in cursor.fetchall()]
+        return [lanes[place - 1] for (place,) in sorted(cursor.fetchall())]
 
 
 def _of_lane(stream: Stream, lane: _Lane, now: datetime) -> QuerySet[Message]:
@@ -454,7 +455,7 @@ SELECT taken.* FROM {_LANES} CROSS JOIN LATERAL (
     for stream, due in _OF.items()
 }
 STOCKED = {
-    stream: f"SELECT lane.place FROM {_LANES} CROSS JOIN LATERAL (SELECT 1 {due} LIMIT 1) AS first ORDER BY lane.place"  # noqa: S608
+    stream: f"SELECT lane.place FROM {_LANES} CROSS JOIN LATERAL (SELECT 1 {due} LIMIT 1) AS first"  # noqa: S608
     for stream, due in _OF.items()
 }
 

@@ -6,7 +6,7 @@ replies have asked for (parking.py) holds for every relay.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -41,7 +41,7 @@ def terms(relay: Relay, now: datetime) -> dict[str, Terms]:
         key: Terms(connections if direct else None, spacing(rate, per) if direct else None)
         for key, connections, rate, per in Destination.objects.order_by().values_list(*columns)
     }
-    for slowed in Slowdown.objects.filter(relay=relay, until__gt=now):
+    for slowed in Slowdown.objects.filter(relay=relay, until__gt=now).order_by():
         before = found[slowed.destination_id]
         found[slowed.destination_id] = Terms(
             least(before.connections, slowed.connections), most(before.spacing, spacing(slowed.rate, slowed.per))
@@ -69,6 +69,8 @@ class Openings:
         #: when the next may go, of destinations that have had all that their rate allows for now
         self.opens: dict[str, datetime] = {}
         self.paces = self._paces(hold)
+        #: destinations that are parked for all senders, by key of the relay, the others' too: True while none may go, False where some may
+        self.parked: dict[int, dict[str, bool]] = {}
         self.probes = self._probes(hold)
 
     def _paces(self, hold: bool) -> dict[str, Pace]:
@@ -97,7 +99,12 @@ class Openings:
 
     def _probes(self, hold: bool) -> dict[Pair, Parking]:
         """Those that are to be tried again; others stay closed."""
-        parked = {(row.destination_id, row.sender_domain): row for row in Parking.objects.filter(relay=self.relay)}
+        parked = {}
+        for row in Parking.objects.order_by():
+            if row.relay_id == self.relay.pk:
+                parked[row.destination_id, row.sender_domain] = row
+            if not row.sender_domain:
+                self.parked.setdefault(row.relay_id, {})[row.destination_id] = row.until > self.now
         ripe = {pair: row for pair, row in parked.items() if row.until <= self.now}
         if hold and ripe:
             # Who else looks at this moment tries none.
@@ -133,14 +140,6 @@ class Openings:
         tried = [row.pk for pair, row in self.probes.items() if (taken.get(pair) if pair[1] else counts.get(pair[0]))]
         if tried:
             Parking.objects.filter(pk__in=tried).update(probing=True, until=self.now + PROBE_FOR)
-
-
-def closed(relays: Collection[int], now: datetime) -> dict[int, dict[str, bool]]:
-    """Destinations that are parked for all senders, by key of the relay: True while none may go, False where some may be tried."""
-    found: dict[int, dict[str, bool]] = {}
-    for row in Parking.objects.filter(relay__in=relays, sender_domain=""):
-        found.setdefault(row.relay_id, {})[row.destination_id] = row.until > now
-    return found
 
 
 def prune(before: datetime) -> None:

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from mailhub.delivery import events, queue, retention
 from mailhub.delivery.models import Batch, Lease, Message, Suppression
 from mailhub.lib import clock
-from mailhub.relays.models import Relay, Stream
+from mailhub.relays.models import Parking, Relay, Stream
 from tests.delivery.world import expire, hold, make_content, make_relay, make_route, make_sender, outcome, postgresql_only
 
 pytestmark = [postgresql_only, pytest.mark.django_db]
@@ -136,9 +136,32 @@ def test_a_claim(relay: Relay) -> None:
     plan = plans(lambda: queue.claim(lease, 500))
     assert_by(plan, "delivery_message_lane", "delivery_message_waiting", "delivery_event_message_id_\\w+")
     # In the order that the index has: what waits is never sorted, however much it is.
-    for query in plan.split("\n\n"):
-        if 'ORDER BY "delivery_message"."next_attempt_at"' in query and "LIMIT" in query:
-            assert "Sort" not in query, query
+    taking = [query for query in plan.split("\n\n") if "LATERAL" in query]
+    assert len(taking) >= 4
+    for query in taking:
+        assert "Sort" not in query, query
+
+
+def test_a_claim_passes_nothing_that_is_parked(relay: Relay) -> None:
+    """Six in ten of what waits, at the head of each line."""
+    waiting = Message.objects.filter(status="queued", stream="campaign")
+    first = waiting.order_by("next_attempt_at").values("pk")
+    assert waiting.filter(pk__in=first[: waiting.count() * 6 // 10]).update(destination="gmail") > 8_000
+    now = clock.now()
+    Parking.objects.create(relay=relay, destination_id="gmail", since=now, until=now + timedelta(hours=1), allowance=10, reason="Rest")
+    lease = hold(relay)
+    with CaptureQueriesContext(connection) as context:
+        assert queue.due(relay) == ["transactional", "bulk"]
+        assert {message.destination_id for message in queue.claim(lease, 500)} == {"other"}
+    taking = [query["sql"] for query in context.captured_queries if "LATERAL" in query["sql"]]
+    assert len(taking) >= 4
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for sql in taking:
+            cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {sql}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert re.search(r"Index (Only )?Scan using delivery_message_(lane|waiting)", plan), plan
+            assert "Rows Removed" not in plan, plan
 
 
 def test_a_claim_of_a_part_of_the_route(relay: Relay) -> None:

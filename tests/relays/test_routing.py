@@ -74,8 +74,8 @@ def test_when_it_rests_or_is_paused_the_next_takes_over_and_gives_back(route: Ro
 def test_relays_of_one_position_share_by_weight(route: Route) -> None:
     one, two = member(route, "one", weight=3), member(route, "two", weight=1)
     now = clock.now()
-    assert routing.shares(one, now) == [routing.Share(route.pk, 0, 3, 4, everywhere())]
-    assert routing.shares(two, now) == [routing.Share(route.pk, 3, 4, 4, everywhere())]
+    assert routing.shares(one, now) == [routing.Share(route.pk, None, 0, 3, 4, everywhere())]
+    assert routing.shares(two, now) == [routing.Share(route.pk, None, 3, 4, 4, everywhere())]
 
 
 def test_of_relays_that_share_those_that_are_left_take_the_others_part(route: Route) -> None:
@@ -84,8 +84,8 @@ def test_of_relays_that_share_those_that_are_left_take_the_others_part(route: Ro
     rest(one, 60)
     now = clock.now()
     assert routing.shares(one, now) == []
-    assert routing.shares(two, now) == [routing.Share(route.pk, 0, 1, 3, everywhere())]
-    assert routing.shares(three, now) == [routing.Share(route.pk, 1, 3, 3, everywhere())]
+    assert routing.shares(two, now) == [routing.Share(route.pk, None, 0, 1, 3, everywhere())]
+    assert routing.shares(three, now) == [routing.Share(route.pk, None, 1, 3, 3, everywhere())]
 
 
 def test_a_relay_serves_each_of_its_routes(route: Route) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -49,10 +48,6 @@ def test_a_codec_is_never_chosen_by_the_mail() -> None:
 def test_a_mail_of_50_megabytes_is_read_for_what_stands_at_its_top(sample: mails.Sample) -> None:
     reading = bounces.read(sample.mail.encode() + b"x" * 76 * 690_000)
     assert [report.recipient for report in reading.reports] == ["bob@recipient.example"]
-
-
-def leaves(part: mime.Part) -> Iterator[mime.Part]:
-    yield from part.leaves()
 
 
 def test_of_ten_thousand_parts_the_first_are_read() -> None:

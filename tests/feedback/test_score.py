@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mailhub.feedback import bounces
-from tests.feedback import score
+from tests.feedback import mails, score
 from tests.feedback.score import Score
 
 needs_mails = pytest.mark.skipif(not (score.FOLDER / "expected.jsonl").exists(), reason=f"no real bounce mails in {score.FOLDER}")
@@ -57,8 +57,6 @@ def test_the_score_counts_what_is_missing_and_what_is_too_much() -> None:
             {"recipient": "Carol@recipient.example", "category": "mailbox_full", "categories_ok": ["mailbox_full"], "kinds_ok": ["soft"]}
         ],
     }
-    from tests.feedback import mails
-
     result = Score()
     result.add(line, bounces.read(mails.STATUSES[0].mail.encode()))
     result.add({"file": "b", "mail_kind": "not_bounce", "expected": []}, bounces.read(mails.STATUSES[0].mail.encode()))

@@ -112,6 +112,8 @@ def test_words_in_addresses_hosts_and_links_are_no_evidence(reply: str, category
         "550 Invalid HELO name; host unknown",
         "550 Reverse DNS does not exist for your host",
         "550 your domain does not exist in our whitelist",
+        "550 5.7.27 Sender domain has a null MX",
+        "550 Unknown user: denied by policy",
         "554 Too many unknown users from your ip",
         "550 mailbox unavailable",
         "550 Requested action not taken",

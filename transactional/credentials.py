@@ -91,12 +91,6 @@ class Throttle:
             count = before.count if before and now - before.at < self.FORGET else 0
             self._failures[key] = _Failures(count + 1, now)
 
-    def excused(self, keys: Collection[Hashable]) -> None:
-        """One of the failures was ours."""
-        for key in keys:
-            if failures := self._failures.get(key):
-                failures.count -= 1
-
     def succeeded(self, keys: Collection[Hashable]) -> None:
         for key in keys:
             self._failures.pop(key, None)

@@ -226,6 +226,18 @@ def test_failures_are_slowed_down_by_address_and_name_and_not_for_who_is_known(l
     assert server.must_wait("127.0.0.1", credential.prefix) > 0
 
 
+def test_a_site_may_log_in_many_times_at_once(listener: Listener, credential: Credential) -> None:
+    clients = [Client(listener.tls_port, tls=True) for _ in range(20)]
+    try:
+        for client in clients:
+            client.send(b"EHLO a.example\r\nAUTH PLAIN " + plain(credential.prefix, credential.secret) + b"\r\n")
+        for client in clients:
+            assert [client.hear()[:3] for _ in range(3)] == ["220", "250", "235"]
+    finally:
+        for client in clients:
+            client.socket.close()
+
+
 def test_a_connection_ends_after_three_wrong_passwords(listener: Listener) -> None:
     with Client(listener.tls_port, tls=True) as client:
         client.hear()

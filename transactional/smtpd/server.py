@@ -223,14 +223,9 @@ class Server:
         """Who logs in. Raises DatabaseError."""
         client = client_of(peer)
         keys = self._keys(client, user)
-        # Before the look-up: of many tries at once each has to count.
-        self.throttle.failed(keys)
-        try:
-            found = await self._look(credentials.recognise, password, Credential.Kind.SMTP)
-        except DatabaseError:
-            self.throttle.excused(keys)
-            raise
+        found = await self._look(credentials.recognise, password, Credential.Kind.SMTP)
         if found is None or found.prefix != user.strip().lower():
+            self.throttle.failed(keys)
             logger.warning("failed to log in: user %s from %s", ascii(user[:100]), peer)
             return None
         self.throttle.succeeded(keys)

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db.utils import ConnectionHandler
-from environ import Env
 
 from tests.faults.postgresql import Cluster
 from tests.faults.world import Hub, Nursery
@@ -65,9 +63,8 @@ def points() -> int:
 def hub(cluster: Cluster, nursery: Nursery, seed: int, tmp_path: Path, django_db_blocker: Any) -> Iterator[Hub]:
     name = f"hub_{next(numbers)}"
     with django_db_blocker.unblock():
-        maintenance = ConnectionHandler({"default": Env.db_url_config(f"{cluster.url}/postgres")})["default"]
-        with maintenance.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE mailhub")
-        maintenance.close()
+        # A copy of files is twice as fast as one by way of the log.
+        cluster.execute(f"CREATE DATABASE {name} TEMPLATE mailhub STRATEGY file_copy")
         with Hub(cluster, name, nursery, tmp_path, seed) as hub:
             yield hub
+        cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")

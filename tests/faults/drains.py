@@ -35,7 +35,6 @@ from transactional.models import Submission  # noqa: E402
 from transactional.requests import Request  # noqa: E402
 
 logger = logging.getLogger("tests.faults")
-PAUSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,8 @@ class Options:
     environment: dict[str, str] = field(default_factory=dict)
     #: seconds that its machine's clock is ahead
     skew: float = 0
+    #: seconds that it waits when there was nothing to do
+    pause: float = 0.02
     #: the only relay that it drains
     relay: int | None = None
     #: making the mail of an address that begins like this kills the worker
@@ -77,7 +78,7 @@ def drain(options: Options) -> NoReturn:
         queue.reap()
         done = [engine.drain(relay, work) for relay in relays.all() for work in ("transactional", "bulk")]
         if not any(done):
-            time.sleep(PAUSE)
+            time.sleep(options.pause)
 
     while True:
         patiently(round)

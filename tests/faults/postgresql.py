@@ -30,11 +30,16 @@ class Cluster:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
         assert process.stdout
         url, control = process.stdout.readline().strip(), process.stdout.readline().strip()
-        with psycopg.connect(url, autocommit=True) as connection:
-            # What the kernel has survives whatever becomes of PostgreSQL, and a test has no time.
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
-        return cls(process, urlsplit(url)._replace(path="").geturl(), shlex.split(control))
+        cluster = cls(process, urlsplit(url)._replace(path="").geturl(), shlex.split(control))
+        # What the kernel has survives whatever becomes of PostgreSQL, and a test has no time.
+        cluster.execute("ALTER SYSTEM SET fsync = off")
+        cluster.execute("SELECT pg_reload_conf()")
+        return cluster
+
+    def execute(self, statement: str) -> None:
+        """In no database of anybody's."""
+        with psycopg.connect(f"{self.url}/postgres", autocommit=True) as connection:
+            connection.execute(statement.encode())
 
     def end(self) -> None:
         self.process.communicate()

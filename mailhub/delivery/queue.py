@@ -276,19 +276,19 @@ def due(relay: Relay) -> list[tasks.Queue]:
     return [queue for queue, stream in queues.items() if _lanes(stream, shares, openings, now)]
 
 
-def opens_at(lease: Lease, within: float) -> datetime | None:
-    """When a rate lets go of something that is due already, if that is within so many seconds."""
+def opens_soon(lease: Lease, room: Mapping[str, int], within: float) -> bool:
+    """Whether a rate lets go of something that is due within so many seconds. `room`: as for claim()."""
     relay = Relay.objects.defer("secrets").get(pk=lease.relay_id)
     now = clock.now()
     openings = shaping.Openings(relay, now)
-    soon = {key: moment for key, moment in openings.opens.items() if moment <= now + timedelta(seconds=within)}
+    soon = {key for key, moment in openings.opens.items() if moment <= now + timedelta(seconds=within) and room.get(key, 1)}
     if not soon or not relay.is_available(now):
-        return None
+        return False
     for key in openings.terms:
         openings.room[key, ""] = 1 if key in soon else 0
     shares = routing.shares(relay, now, openings)
     streams = [Stream.TRANSACTIONAL] if lease.queue == "transactional" else [Stream.TRANSACTIONAL, Stream.CAMPAIGN]
-    return min(soon.values()) if any(_lanes(stream, shares, openings, now) for stream in streams) else None
+    return any(_lanes(stream, shares, openings, now) for stream in streams)
 
 
 def _due(lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limit: int, now: datetime) -> dict[Message, str]:

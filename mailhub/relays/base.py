@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from django import forms
 
@@ -104,6 +104,14 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """Leave politely; never raises."""
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """A provider that opens connections to destinations by itself."""
+
+    def allow(self, slots: Mapping[str, Mapping[str, int]]) -> None:
+        """How many it may have at once to each destination that limits them, from each of our addresses."""
 
 
 class Provider(Protocol):

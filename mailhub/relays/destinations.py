@@ -43,24 +43,25 @@ def of(domains: Iterable[str]) -> dict[str, str]:
     return {domain: key or OTHER for domain, key in found.items()}
 
 
-def matching(hosts: Collection[str], suffixes: Mapping[str, str]) -> str:
-    """The destination whose suffixes the names of all these mail exchangers end in, or OTHER. `suffixes`: see suffixes()."""
-    keys = {_of_host(host.strip(".").lower(), suffixes) for host in hosts}
-    return keys.pop() if len(keys) == 1 else OTHER
+class Guide:
+    """Destinations as direct delivery needs them: whose a domain's mail exchangers are, and what each asks of a connection."""
 
+    def __init__(self) -> None:
+        self.by_key = {destination.pk: destination for destination in Destination.objects.order_by("pk")}
+        self.suffixes = {suffix: key for key, destination in self.by_key.items() for suffix in destination.suffixes}
 
-def _of_host(host: str, suffixes: Mapping[str, str]) -> str:
-    while host:
-        if host in suffixes:
-            return suffixes[host]
-        # The longest end comes first.
-        host = host.partition(".")[2]
-    return OTHER
+    def of(self, hosts: Iterable[str]) -> str:
+        """The destination whose suffixes the names of all these mail exchangers end in, or OTHER."""
+        keys = {self._of_host(host.strip(".").lower()) for host in hosts}
+        return keys.pop() if len(keys) == 1 else OTHER
 
-
-def suffixes() -> dict[str, str]:
-    """Ends of host names, without their first dot, and the key of the destination that each stands for."""
-    return {suffix: destination.pk for destination in Destination.objects.order_by("pk") for suffix in destination.suffixes}
+    def _of_host(self, host: str) -> str:
+        while host:
+            if host in self.suffixes:
+                return self.suffixes[host]
+            # The longest end comes first.
+            host = host.partition(".")[2]
+        return OTHER
 
 
 @transaction.atomic

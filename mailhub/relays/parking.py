@@ -64,7 +64,7 @@ class Watch:
         self.closed: set[Pair] = set()
 
     def is_closed(self, destination: str, domain: str) -> bool:
-        return bool(self.closed) and ((destination, "") in self.closed or (destination, domain) in self.closed)
+        return (destination, "") in self.closed or (destination, domain) in self.closed
 
     def taken(self, destination: str, domain: str) -> None:
         self.row.pop(destination, None)

@@ -66,7 +66,7 @@ class Openings:
         self.terms = terms(relay, now)
         #: at most so many; a pair that is missing has no limit
         self.room: dict[Pair, int] = {}
-        #: when the next may go, of destinations that have had all that their rate allows for now
+        #: when the next may go, of destinations that a rate limits and nothing else closes
         self.opens: dict[str, datetime] = {}
         self.paces = self._paces(hold)
         #: destinations that are parked for all senders, by key of the relay, the others' too: True while none may go, False where some may
@@ -88,8 +88,7 @@ class Openings:
             assert every  # noqa: S101  those without were left out above
             earliest = self._earliest(found.get(key), every)
             self.room[key, ""] = (self.now - earliest) // every + 1 if earliest <= self.now else 0
-            if earliest > self.now:
-                self.opens[key] = earliest
+            self.opens[key] = earliest
         return found
 
     def _earliest(self, pace: Pace | None, every: timedelta) -> datetime:
@@ -118,6 +117,8 @@ class Openings:
     def limit(self, pair: Pair, count: int) -> None:
         """No more than so many, whatever else holds."""
         self.room[pair] = min(count, self.room.get(pair, count))
+        if not count and not pair[1]:
+            self.opens.pop(pair[0], None)
 
     def of(self, destination: str, sender_domain: str) -> int | None:
         """How many mails from that domain may be taken; None: any number."""

@@ -143,7 +143,7 @@ def test_a_domain_on_a_list_belongs_to_its_destination_and_any_other_to_others()
     ],
 )
 def test_mail_exchangers_tell_the_destination_if_all_of_them_agree(hosts: list[str], key: str) -> None:
-    assert destinations.matching(hosts, destinations.suffixes()) == key
+    assert destinations.Guide().of(hosts) == key
 
 
 def test_what_is_learnt_holds_until_it_is_learnt_otherwise_and_never_against_a_list() -> None:

@@ -12,9 +12,10 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import IntEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -22,14 +23,17 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from asgiref.sync import sync_to_async
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from mailhub.lib import addresses, dialer, dns, http
 from mailhub.lib.notes import Notes
-from mailhub.relays import dane, replies
+from mailhub.relays import dane, destinations, replies
 from mailhub.relays.base import Deferred, Envelope, Fault, Refused, RelayDown, Reply, SendError
 from mailhub.relays.client import Answered, Client, Lost, Stale
+from mailhub.relays.destinations import Guide
+from mailhub.relays.models import OTHER
 from mailhub.relays.mta_sts import Mode, Policies, Policy
 from mailhub.relays.providers.smtp import tls_context
 
@@ -52,14 +56,24 @@ PATIENCE = 30.0
 # A connection waits this long for another mail to its host (seconds); of those that wait there are no more than this.
 IDLE = 10.0
 MOST_IDLE = 50
-# Carriers end connections after a hundred mails.
+# Carriers end connections after a hundred mails. A destination may want another one sooner.
 MAILS_PER_CONNECTION = 100
+# Of a destination that limits connections none may be free: a mail waits so long (seconds) for one. Drains hand over no more mails to it at
+# once than it allows connections, but they may want to leave from different addresses.
+SLOT = 5.0
+SLOT_AGAIN = timedelta(seconds=30)
+LOOK_EVERY = 0.05
+# What is learnt of domains is stored so many at a time, and again after so many seconds.
+LEARN_AT = 50
+LEARN_AGAIN = 3600
 
 # Remembered by the process, for all drains that it runs. What did not let us in is left alone for a moment: each try holds one of the
 # relay's connections up.
 _shut: Notes[Target] = Notes(120, 10_000)
 # A host whose TLS is broken gets plain words for an hour, where nobody asked for more.
 _plain: Notes[str] = Notes(3600, 10_000)
+# Which destination a domain was found to belong to.
+_met: Notes[str] = Notes(LEARN_AGAIN, 50_000)
 # What the log was told of a domain's policy, it need not be told with every mail.
 _told: Notes[str] = Notes(3600, 10_000)
 
@@ -67,6 +81,7 @@ _told: Notes[str] = Notes(3600, 10_000)
 def forget() -> None:
     _shut.clear()
     _plain.clear()
+    _met.clear()
     _told.clear()
 
 
@@ -134,6 +149,8 @@ class Target:
     host: str
     address: str
     security: Security
+    #: key of the destination that the domain's hosts are
+    destination: str = OTHER
 
     def serves(self, other: Target) -> bool:
         """A connection to this is as good as one to the other."""
@@ -294,11 +311,23 @@ class MX:
         #: None until a session is opened: looking them up needs the database
         self.sources: list[Source] | None = None
         self.kept: list[Kept] = []
+        #: looked up together with the sources
+        self.guide: Guide | None = None
+        self.slots: Mapping[str, Mapping[str, int]] = {}
+        #: open connections, and those being opened, by destination and source
+        self.clients: dict[Client, tuple[str, str]] = {}
+        self.connecting: Counter[tuple[str, str]] = Counter()
+        #: what was learnt of domains and is not stored
+        self.learnt: dict[str, str] = {}
         self.sessions = 0
         self.leaving: set[asyncio.Task[None]] = set()
 
+    def allow(self, slots: Mapping[str, Mapping[str, int]]) -> None:
+        self.slots = slots
+
     async def open(self) -> DirectSession:
         if self.sources is None:
+            self.guide = await sync_to_async(Guide)()
             self.sources = await sync_to_async(sources)(self.relay)
         if not self.sources:
             words = {"pool": self.relay.pool or "-", "node": socket.gethostname()}
@@ -312,6 +341,7 @@ class MX:
         if not self.sessions:
             while self.kept:
                 self.part(self.kept.pop().client)
+            await self.learn()
             await asyncio.gather(*self.leaving)
 
     # -- one mail
@@ -329,6 +359,7 @@ class MX:
         except NotThere as failure:
             raise self.given_up(domain, [failure]) from None
         hosts = [exchanger.host for exchanger in exchangers.records]
+        destination = await self.destination(domain, hosts)
         if policy:
             hosts = named(hosts, policy, domain)
             if not hosts:
@@ -336,7 +367,8 @@ class MX:
                 raise Deferred(Reply(None, "4.7.5", words))
         for host in hosts[:MOST_HOSTS]:
             try:
-                targets = await in_time(enough, self.targets(domain, host, policy, exchangers.authenticated, order))
+                found = await in_time(enough, self.targets(domain, host, policy, exchangers.authenticated, order))
+                targets = [self.asked_for(replace(target, destination=destination)) for target in found]
             except NotThere as failure:
                 failures.append(failure)
                 continue
@@ -409,10 +441,66 @@ class MX:
         said += [failure.reply for failure in failures if not failure.reply.code and not failure.forbidden] if not said else []
         return Deferred(said[-1] if said else Reply(None, "4.4.1", _("No host of %(domain)s could be tried.") % {"domain": domain}))
 
+    # -- destinations
+
+    async def destination(self, domain: str, hosts: Sequence[str]) -> str:
+        """Whose servers the domain's hosts are; for the next mails to it they are in the books."""
+        found = self.guide.of(hosts) if self.guide else OTHER
+        if _met.read(domain) != found:
+            _met.write(domain, found)
+            self.learnt[domain] = found
+            if len(self.learnt) >= LEARN_AT:
+                await self.learn()
+        return found
+
+    async def learn(self) -> None:
+        learnt, self.learnt = self.learnt, {}
+        if learnt:
+            try:
+                await sync_to_async(destinations.learn)(learnt)
+            except DatabaseError:  # it will be learnt again
+                logger.exception("what was learnt of %s domains could not be stored", len(learnt))
+
+    def asked_for(self, target: Target) -> Target:
+        """The target as securely as its destination wants it."""
+        wanted = self.guide.by_key[target.destination] if self.guide else None
+        if wanted is None or not wanted.tls_required or target.security.level >= Level.ENCRYPTED:
+            return target
+        return replace(target, security=replace(target.security, level=Level.ENCRYPTED))
+
+    def most_mails(self, target: Target) -> int:
+        """On one connection."""
+        wanted = self.guide.by_key[target.destination].messages_per_connection if self.guide else None
+        return min(wanted or MAILS_PER_CONNECTION, MAILS_PER_CONNECTION)
+
+    async def slot(self, target: Target) -> None:
+        """Wait until another connection to the target's destination may be opened from its source. Raises Deferred."""
+        key = (target.destination, target.source.address)
+        if target.destination not in self.slots:
+            return
+        allowed = self.slots[target.destination].get(target.source.address, 0)
+        enough = asyncio.get_running_loop().time() + (SLOT if allowed else 0)
+        while self.used(key) >= allowed:
+            idle = next((kept for kept in self.kept if (kept.target.destination, kept.target.source.address) == key), None)
+            if idle:
+                # To another host, or less secure.
+                self.kept.remove(idle)
+                await self.leave(idle.client)
+            elif asyncio.get_running_loop().time() < enough:
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                words = _("All connections that %(destination)s may have from %(source)s are in use.")
+                named = {"destination": target.destination, "source": target.source.address}
+                raise Deferred(Reply(None, "4.4.5", words % named), SLOT_AGAIN)
+
+    def used(self, key: tuple[str, str]) -> int:
+        self.clients = {client: of for client, of in self.clients.items() if not client.wire.failure}
+        return self.connecting[key] + sum(of == key for of in self.clients.values())
+
     # -- connections
 
     async def connect(self, target: Target) -> Client:
-        """Raises NotThere."""
+        """Raises NotThere, or Deferred."""
         shut = _shut.read(target)
         if shut is not None:
             words = {"host": target.host, "reason": shut}
@@ -432,6 +520,18 @@ class MX:
             raise
 
     async def new(self, target: Target) -> Client:
+        """Raises NotThere, or Deferred."""
+        key = (target.destination, target.source.address)
+        await self.slot(target)
+        self.connecting[key] += 1
+        try:
+            client = await self.introduced(target)
+        finally:
+            self.connecting[key] -= 1
+        self.clients[client] = key
+        return client
+
+    async def introduced(self, target: Target) -> Client:
         """Raises NotThere."""
         sock = await dial(target, self.port)
         client = Client(patience=PATIENCE, final_timeout=self.final_timeout, name=target.source.name)
@@ -465,8 +565,10 @@ class MX:
         try:
             if client := self.waiting(target):
                 # It may have ended unnoticed, or end now: servers do that when they like.
-                with suppress(Stale):
+                try:
                     return await self.send(client, target, envelope)
+                except Stale:
+                    await self.leave(client)
             return await self.send(await in_time(enough, self.connect(target)), target, envelope)
         except Stale:
             raise NotThere(Reply(None, "4.4.2", _("%(host)s let us in, and hung up.") % {"host": target.host})) from None
@@ -498,7 +600,7 @@ class MX:
         raise decision
 
     def keep(self, target: Target, client: Client) -> None:
-        if not client.alive or client.count >= MAILS_PER_CONNECTION:
+        if not client.alive or client.count >= self.most_mails(target):
             self.part(client)
             return
         self.kept.append(Kept(target, client, asyncio.get_running_loop().time()))
@@ -507,9 +609,13 @@ class MX:
 
     def part(self, client: Client) -> None:
         """Leave politely, while others go on."""
-        task = asyncio.create_task(client.quit())
+        task = asyncio.create_task(self.leave(client))
         self.leaving.add(task)
         task.add_done_callback(self.leaving.discard)
+
+    async def leave(self, client: Client) -> None:
+        await client.quit()
+        self.clients.pop(client, None)
 
 
 class DirectSession:

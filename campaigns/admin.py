@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Exists, Model, OuterRef, Prefetch, Q, QuerySet
+from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
@@ -18,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from campaigns import exports, growth, pages, subscriptions
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
 from mailhub.admin import BigTableAdmin, EstimatingPaginator, ReadOnlyAdmin, badge
+from mailhub.delivery.admin import MOST_FOUND, Newest, rows_of
 from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import Batch, Suppression
 from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
@@ -40,8 +43,44 @@ def code(name: str) -> forms.Widget | None:
     return rows(count, spellcheck="false", **{"class": "vLargeTextField code"}) if count else None
 
 
+def people(term: str) -> list[int]:
+    """Keys of contacts whose address begins so; MOST_FOUND at most. By its unique index, and as a list, since to look for a few among all
+    in the order of their keys, as pages show them, PostgreSQL may read all."""
+    found = Contact.objects.filter(email__startswith=term.strip().lower()).order_by()
+    return list(found.values_list("pk", flat=True)[:MOST_FOUND])
+
+
+class RowList(Newest):
+    """Rows of contacts. Each way to ask for them ends with an index that bounds what is read; which, the subclasses know."""
+
+    #: what the index leads to rows by, and what it has them in the order of, the newest last
+    parent: str
+    order: str
+    #: the filter that asks for one parent
+    asks: str
+
+    @property
+    def crowded(self) -> bool:
+        """A search found more people than it shows."""
+        return bool(self.query) and len(people(self.query)) >= MOST_FOUND
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        found = super().get_queryset(request, exclude_parameters)
+        asked = self.get_filters_params()
+        if self.query or not asked:
+            return found
+        if self.asks not in asked:
+            return self.within_window(found, self.model._default_manager.all())
+        rows = found.order_by(f"-{self.parent}", f"-{self.order}")
+        return rows if len(asked) == 1 else self.within_places(rows, self.asked_for(asked[self.asks][-1]), self.order)
+
+    def asked_for(self, key: str) -> QuerySet[Any]:
+        rows: QuerySet[Any] = self.model._default_manager.all()
+        return rows.filter(**{self.parent: key}) if key.isdecimal() else rows.none()
+
+
 class Address(BigTableAdmin[M]):
-    """Rows of a contact, found by the beginning of the address: its unique index serves that, where no join is in the way."""
+    """Rows of a contact, found by the beginning of the address."""
 
     search_fields = ("contact__email",)
     search_help_text = _("The beginning of an address")
@@ -49,8 +88,14 @@ class Address(BigTableAdmin[M]):
     class Media:
         css = {"all": ["delivery/admin.css"]}
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
+        # Once the page's rows are known: in a join PostgreSQL may walk through all contacts instead.
+        return super().get_queryset(request).prefetch_related("contact")
+
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
-        return (queryset.filter(contact__email__startswith=search_term.strip().lower()) if search_term else queryset), False
+        if not search_term:
+            return queryset, False
+        return queryset.filter(pk__in=rows_of(self.model._default_manager.all(), "contact", people(search_term))), False
 
     @admin.display(description=_("contact"))
     def person(self, row: Any) -> SafeString:
@@ -186,17 +231,22 @@ class OfCampaign(Linked):
     model = Campaign
 
 
+class LeftOutList(RowList):
+    """Index campaigns_leftout_once."""
+
+    parent, order, asks = "campaign_id", "contact_id", "campaign"
+
+
 @admin.register(LeftOut)
 class LeftOutAdmin(Address[LeftOut]):
     list_display = ("person", "why", "campaign")
     list_filter = (OfCampaign, "reason")
-    list_select_related = ("contact", "campaign")
+    list_select_related = ("campaign",)
     lead = _("People on the lists of a campaign who got no mail of it.")
     empty_hint = _("Who is on a campaign's lists and must not be mailed stands here, with the reason.")
 
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """As index campaigns_leftout_once has them."""
-        return ("-campaign_id", "-contact_id")
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LeftOutList
 
     @admin.display(description=_("reason"))
     def why(self, left_out: LeftOut) -> SafeString:
@@ -214,7 +264,6 @@ class SubscribedTo(admin.SimpleListFilter):
         return [(str(pk), name) for pk, name in MailingList.objects.order_by("name").values_list("pk", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Contact]) -> QuerySet[Contact]:
-        """Index campaigns_subscription_walk, or campaigns_subscription_once where most contacts are on the list."""
         key = self.value()
         if key is None:
             return queryset
@@ -224,12 +273,48 @@ class SubscribedTo(admin.SimpleListFilter):
         return queryset.filter(Exists(subscribed))
 
 
+class ContactList(Newest):
+    #: keys of the people of the list that is asked for, and of nothing else, the newest first
+    members: QuerySet[Any, int] | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """A search found more than it shows."""
+        return bool(self.query) and self.result_count >= MOST_FOUND
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Contact]:
+        found: QuerySet[Contact] = super().get_queryset(request, exclude_parameters)
+        asked = self.get_filters_params()
+        if self.query or not asked or found.query.is_empty():
+            return found
+        if "list" not in asked:
+            return self.within_window(found, Contact.objects.all())
+        # Index campaigns_subscription_walk, index only. Joined with contacts PostgreSQL may walk through all of those instead.
+        members = Subscription.objects.filter(list=int(asked["list"][-1]), status=Subscription.Status.SUBSCRIBED)
+        keys = members.order_by("-contact_id").values_list("contact_id", flat=True)
+        if len(asked) == 1:
+            self.members = keys
+            return found
+        newest = list(keys[: MOST_FOUND + 1])
+        self.bounded, self.window = len(newest) > MOST_FOUND, MOST_FOUND
+        return found.filter(pk__in=newest[:MOST_FOUND])
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Of a list the page's keys come first, and then its contacts."""
+        if self.members is None:
+            return super().get_results(request)
+        contacts, self.queryset = self.queryset, self.members
+        super().get_results(request)
+        self.queryset = contacts
+        self.result_list = self.root_queryset.filter(pk__in=list(self.result_list)).order_by("-pk")
+
+
 @admin.register(Contact)
 class ContactAdmin(admin.ModelAdmin[Contact]):
     list_display = ("email", "name", "on_lists", "language", "created_at")
     list_filter = (SubscribedTo, "language")
     search_fields = ("email", "name")
-    search_help_text = _("The beginning of an address, or a name")
+    search_help_text = _("The beginning of an address or a name; of newer contacts any part of the name")
     # As BigTableAdmin has it.
     paginator = EstimatingPaginator
     show_full_result_count = False
@@ -256,13 +341,20 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
         return super().get_queryset(request).prefetch_related(with_lists)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
-        """An address by its unique index. A name is looked for in all contacts: 0.3 s a million."""
-        term = search_term.strip()
+        """Indexes campaigns_contact_name and that of unique addresses; a part of a name is looked for in the newest."""
+        term = search_term.strip().lower()
         if not term:
             return queryset, False
-        if "@" in term:
-            return queryset.filter(email__startswith=term.lower()), False
-        return queryset.filter(Q(email__startswith=term.lower()) | Q(name__icontains=term)), False
+        keys = people(term)
+        if "@" not in term:
+            named = Contact.objects.order_by().alias(key=Lower("name"))
+            newest = Contact.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+            for some in (named.filter(key__startswith=term), named.filter(key__contains=term, pk__gt=newest - ContactList.window)):
+                keys += some.values_list("pk", flat=True)[: MOST_FOUND - len(keys)]
+        return queryset.filter(pk__in=keys), False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ContactList
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "attributes":
@@ -320,7 +412,7 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MailingList]:
-        return MailingList.objects.with_growth(timezone.now() - LATELY).order_by("name")
+        return MailingList.objects.with_growth(timezone.localdate() - LATELY).order_by("name")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -341,11 +433,20 @@ class MailingListAdmin(admin.ModelAdmin[MailingList]):
         )
 
 
+class SubscriptionList(RowList):
+    """Index campaigns_subscription_walk."""
+
+    parent, order, asks = "list_id", "contact_id", "list__id__exact"
+
+
 @admin.register(Subscription)
 class SubscriptionAdmin(Address[Subscription]):
     list_display = ("person", "list", "state", "agreed", "changed_at")
     list_filter = ("status", "list")
-    list_select_related = ("contact", "list", "consent")
+    list_select_related = ("list", "consent")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SubscriptionList
 
     @admin.display(description=_("status"))
     def state(self, subscription: Subscription) -> SafeString:
@@ -357,15 +458,24 @@ class SubscriptionAdmin(Address[Subscription]):
         return two_lines(consent.get_basis_display(), consent.source) if consent else "—"
 
 
+class ConsentList(RowList):
+    """Index campaigns_consent_list."""
+
+    parent, order, asks = "list_id", "id", "list__id__exact"
+
+
 @admin.register(Consent)
 class ConsentAdmin(Address[Consent]):
     list_display = ("person", "list", "ground", "recorded_by", "at")
     list_filter = ("basis", "list")
-    list_select_related = ("contact", "list", "recorded_by")
+    list_select_related = ("list", "recorded_by")
     lead = _("Who agreed or withdrew, when, how and to which text. Nothing here is ever changed.")
     empty_hint = _("Each time that somebody joins a list or leaves it, the proof comes here.")
     fields = ("contact", "list", "basis", "source", "text", "ip_address", "recorded_by", "at")
     actions = ("export",)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ConsentList
 
     @admin.display(description=_("basis and source"))
     def ground(self, consent: Consent) -> SafeString:
@@ -387,3 +497,7 @@ class ImportAdmin(ReadOnlyAdmin[Import]):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.rejected)
         return [path("<int:pk>/rejected/", view, name="campaigns_import_rejected"), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Import]:
+        # A thousand rows each.
+        return super().get_queryset(request).defer("rejections")

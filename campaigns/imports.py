@@ -8,7 +8,6 @@ import io
 import json
 import re
 import unicodedata
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +20,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils.translation import gettext as _
 
+from campaigns import growth
 from campaigns.models import Import, MailingList, is_attribute_name
 from mailhub.lib import addresses, clock
 from mailhub.lib.headers import one_line
@@ -45,6 +45,7 @@ HEADINGS = {
     **dict.fromkeys(["language", "lang", "言語"], "language"),
 }
 LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "ja"}
+as_json = json.JSONEncoder(ensure_ascii=False).encode
 # What addresses.normalise() would only put into lower case; most addresses, without its cost.
 ORDINARY = re.compile(
     r"(?=[^@]{1,64}@[^@]{1,190}$)[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:(?=[^.]{1,60}\.)[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,20}"
@@ -302,9 +303,7 @@ class _Rejections:
 
 
 def _stage(cursor: CursorWrapper, rows: Iterable[Row]) -> None:
-    values = (
-        (row.line, uuid.uuid4().hex, row.email, row.name, row.language, json.dumps(row.attributes, ensure_ascii=False)) for row in rows
-    )
+    values = ((row.line, row.email, row.name, row.language, as_json(row.attributes)) for row in rows)
     if connection.vendor == "postgresql":
         with cursor.copy("COPY staged FROM STDIN") as copy:
             for value in values:
@@ -312,7 +311,7 @@ def _stage(cursor: CursorWrapper, rows: Iterable[Row]) -> None:
         cursor.execute("ANALYZE staged")
         return
     while group := list(islice(values, 5_000)):
-        cursor.executemany("INSERT INTO staged VALUES (%s, %s, %s, %s, %s, %s)", group)
+        cursor.executemany("INSERT INTO staged VALUES (%s, %s, %s, %s, %s)", group)
 
 
 def _leave_out_repeated(cursor: CursorWrapper, reader: _Reader, rejections: _Rejections) -> None:
@@ -323,14 +322,15 @@ def _leave_out_repeated(cursor: CursorWrapper, reader: _Reader, rejections: _Rej
         Rejection(line, heading, email[:100], _("The same address stands in line %(line)s.") % {"line": first})
         for line, email, first in cursor.fetchall()
     ]
-    cursor.execute(REMOVE_REPEATED)
-    rejections.add(listed, cursor.rowcount)
+    if listed:
+        cursor.execute(REMOVE_REPEATED)
+        rejections.add(listed, cursor.rowcount)
 
 
 def _merge(cursor: CursorWrapper, terms: Terms, name: str) -> dict[str, int]:
     """Contacts, consents and subscriptions, a statement each; returns the counts that Import has fields for."""
     now = connection.ops.adapt_datetimefield_value(clock.now())
-    json_merge = JSON_MERGE[connection.vendor]
+    spoken = DIALECT[connection.vendor]
 
     def number(sql: str, *params: Any) -> int:
         cursor.execute(sql, params)
@@ -338,20 +338,27 @@ def _merge(cursor: CursorWrapper, terms: Terms, name: str) -> dict[str, int]:
         return int(found)
 
     staged = number("SELECT COUNT(*) FROM staged")
-    known = number("SELECT COUNT(*) FROM staged JOIN campaigns_contact contact ON contact.email = staged.email")
-    cursor.execute(CONTACTS.format(**json_merge), [now])
+    newest_contact = number("SELECT COALESCE(MAX(id), 0) FROM campaigns_contact")
+    cursor.execute(CONTACTS.format(**spoken), [now])
+    created = number(CREATED, newest_contact, now)
     before = number("SELECT COALESCE(MAX(id), 0) FROM campaigns_consent")
     source = f"{terms.source} ({name[:60]}:"
     cursor.execute(CONSENTS, [terms.list.pk, terms.basis, source, terms.text, terms.by.pk if terms.by else None, now, terms.list.pk])
+    newest_subscription = number("SELECT COALESCE(MAX(id), 0) FROM campaigns_subscription")
     cursor.execute(SUBSCRIPTIONS, [before, terms.list.pk, now])
     subscribed = cursor.rowcount
     unsubscribed = number(UNSUBSCRIBED, terms.list.pk)
-    return {"created": staged - known, "updated": known, "subscribed": subscribed, "unsubscribed": unsubscribed}
+    joined = number(JOINED, newest_subscription, terms.list.pk, now)
+    if connection.vendor == "postgresql":
+        # Seconds of looking up what rows point to would come with the commit, and growth.add() keeps others waiting until then.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    growth.add(terms.list.pk, joined=joined)
+    return {"created": created, "updated": staged - created, "subscribed": subscribed, "unsubscribed": unsubscribed}
 
 
 CREATE = {
-    "postgresql": "CREATE TEMPORARY TABLE staged (line integer, public_id uuid, email text, name text, language text, attributes jsonb)",
-    "sqlite": "CREATE TEMPORARY TABLE staged (line integer, public_id text, email text, name text, language text, attributes text)",
+    "postgresql": "CREATE TEMPORARY TABLE staged (line integer, email text, name text, language text, attributes jsonb)",
+    "sqlite": "CREATE TEMPORARY TABLE staged (line integer, email text, name text, language text, attributes text)",
 }
 REPEATED = """
 SELECT line, email, first FROM (SELECT line, email, MIN(line) OVER (PARTITION BY email) AS first FROM staged) AS numbered
@@ -363,12 +370,17 @@ DELETE FROM staged WHERE line IN (
 )
 """
 
-JSON_MERGE = {
+DIALECT = {
     "postgresql": {
+        # RFC 9562 version 7: its index grows at one end, in half the time that it takes to grow everywhere.
+        "public_id": """encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+            PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1),
+            'hex')::uuid""",
         "merged": "contact.attributes || excluded.attributes",
         "differs": "NOT contact.attributes @> excluded.attributes",
     },
     "sqlite": {
+        "public_id": "lower(hex(randomblob(6)) || '4' || substr(hex(randomblob(2)), 2) || 'a' || substr(hex(randomblob(8)), 2))",
         "merged": "json_patch(contact.attributes, excluded.attributes)",
         "differs": "json_patch(contact.attributes, excluded.attributes) <> json(contact.attributes)",
     },
@@ -377,13 +389,16 @@ JSON_MERGE = {
 # By the unique index on addresses. In order of address, so that two imports of the same people never wait for each other.
 CONTACTS = """
 INSERT INTO campaigns_contact AS contact (public_id, email, name, language, attributes, created_at)
-SELECT public_id, email, name, language, attributes, %s FROM staged WHERE TRUE ORDER BY email
+SELECT {public_id}, email, name, language, attributes, %s FROM staged WHERE TRUE ORDER BY email
 ON CONFLICT (email) DO UPDATE SET
     name = CASE WHEN excluded.name <> '' THEN excluded.name ELSE contact.name END,
     language = CASE WHEN excluded.language <> '' THEN excluded.language ELSE contact.language END,
     attributes = {merged}
 WHERE excluded.name NOT IN ('', contact.name) OR excluded.language NOT IN ('', contact.language) OR {differs}
 """
+
+# Nobody else's have the time of this import.
+CREATED = "SELECT COUNT(*) FROM campaigns_contact WHERE id > %s AND created_at = %s"
 
 # For who is new on the list, or on it without any. Who has unsubscribed gets none.
 CONSENTS = """
@@ -403,6 +418,9 @@ SELECT contact_id, list_id, 'subscribed', id, at FROM campaigns_consent WHERE id
 ON CONFLICT (contact_id, list_id) DO UPDATE SET consent_id = excluded.consent_id
 WHERE subscription.status = 'subscribed' AND subscription.consent_id IS NULL
 """
+
+# Without those who were on the list already, and lacked the consent.
+JOINED = "SELECT COUNT(*) FROM campaigns_subscription WHERE id > %s AND list_id = %s AND changed_at = %s"
 
 UNSUBSCRIBED = """
 SELECT COUNT(*) FROM staged

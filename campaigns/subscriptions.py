@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from campaigns import audience
+from campaigns import audience, growth
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
 from mailhub.delivery import events, queue
 from mailhub.delivery.models import OPEN, Event, Message, Suppression
@@ -38,11 +38,14 @@ class Circumstances:
 def subscribe(contact: Contact, lists: Collection[MailingList], basis: str, how: Circumstances) -> None:
     """Put the contact on the lists, with the consent that this needs. It is the person's own wish, so an earlier withdrawal ends."""
     now = clock.now()
-    for each in lists:
-        consent = _record(contact, each, basis, how)
-        Subscription.objects.update_or_create(
-            contact=contact, list=each, defaults={"status": Status.SUBSCRIBED, "consent": consent, "changed_at": now}
-        )
+    joined = []
+    for each in sorted(lists, key=lambda each: each.pk):
+        agreed = {"status": Status.SUBSCRIBED, "consent": _record(contact, each, basis, how), "changed_at": now}
+        had_left = Subscription.objects.filter(contact=contact, list=each, status=Status.UNSUBSCRIBED).update(**agreed)
+        if had_left or Subscription.objects.update_or_create(contact=contact, list=each, defaults=agreed)[1]:
+            joined.append(each)
+    for each in joined:
+        growth.add(each.pk, joined=1)
 
 
 @transaction.atomic
@@ -59,6 +62,8 @@ def unsubscribe(contact: Contact, lists: Collection[MailingList], how: Circumsta
         _record(contact, each, Consent.Basis.WITHDRAWN, how)
     if left:
         _keep_back(contact, left)
+    for each in left:
+        growth.add(each.pk, left=1)
     return left
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.db.models import Q
 
-from campaigns import audience, launch
+from campaigns import audience, growth, launch
 from campaigns.models import Campaign
 from mailhub.delivery.models import Batch
 from mailhub.lib import clock, tasks
@@ -44,3 +44,7 @@ def tick() -> None:
     for batch in Batch.objects.filter(campaign__in=Campaign.objects.filter(silent), status__in=audience.FILLING, filled=False):
         if Campaign.objects.filter(silent, batch=batch).update(filling_at=now):
             tasks.enqueue("campaigns.tasks.expand", batch.pk, queue="bulk")
+
+
+def audit() -> list[int]:
+    return growth.audit()

@@ -36,6 +36,7 @@ class EachMinute:
 SCHEDULE: dict[str, Nightly | EachMinute] = {
     **dict.fromkeys(TICKS, EachMinute()),
     "mailhub.delivery.tasks.audit": Nightly(3, 10),
+    "campaigns.tasks.audit": Nightly(3, 20),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
 }
 

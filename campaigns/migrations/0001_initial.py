@@ -2,10 +2,17 @@
 
 import campaigns.models
 import django.db.models.deletion
+import django.db.models.functions.text
 import mailhub.lib.headers
 import uuid
 from django.conf import settings
 from django.db import migrations, models
+
+
+def index_names(apps, schema_editor):
+    # Django can only say the operator class with django.contrib.postgres, and then not for SQLite.
+    operators = ' text_pattern_ops' if schema_editor.connection.vendor == 'postgresql' else ''
+    schema_editor.execute(f'CREATE INDEX campaigns_contact_name ON campaigns_contact (LOWER(name){operators})')
 
 
 class Migration(migrations.Migration):
@@ -25,7 +32,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('email', models.CharField(max_length=320, unique=True, verbose_name='address')),
+                ('email', models.CharField(max_length=320, verbose_name='address')),
                 ('name', models.CharField(blank=True, max_length=200, validators=[mailhub.lib.headers.one_line], verbose_name='name')),
                 ('language', models.CharField(blank=True, choices=[('en', 'English'), ('ja', 'Japanese')], max_length=10, verbose_name='language')),
                 ('attributes', models.JSONField(blank=True, default=dict, verbose_name='attributes')),
@@ -35,6 +42,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'contact',
                 'verbose_name_plural': 'contacts',
                 'ordering': ['-id'],
+                'constraints': [models.UniqueConstraint(fields=('email',), name='campaigns_contact_email', opclasses=['varchar_pattern_ops'])],
             },
         ),
         migrations.CreateModel(
@@ -131,9 +139,9 @@ class Migration(migrations.Migration):
                 ('text', models.TextField(blank=True, verbose_name='text agreed to')),
                 ('ip_address', models.GenericIPAddressField(blank=True, null=True, verbose_name='IP address')),
                 ('at', models.DateTimeField(verbose_name='at')),
-                ('recorded_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='recorded by')),
+                ('recorded_by', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='recorded by')),
                 ('contact', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='consents', to='campaigns.contact', verbose_name='contact')),
-                ('list', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='consents', to='campaigns.mailinglist', verbose_name='list')),
+                ('list', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='consents', to='campaigns.mailinglist', verbose_name='list')),
             ],
             options={
                 'verbose_name': 'consent',
@@ -147,9 +155,9 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('status', models.CharField(choices=[('subscribed', 'subscribed'), ('unsubscribed', 'unsubscribed')], default='subscribed', max_length=12, verbose_name='status')),
                 ('changed_at', models.DateTimeField(verbose_name='since')),
-                ('consent', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='campaigns.consent', verbose_name='consent')),
+                ('consent', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='campaigns.consent', verbose_name='consent')),
                 ('contact', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='subscriptions', to='campaigns.contact', verbose_name='contact')),
-                ('list', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='campaigns.mailinglist', verbose_name='list')),
+                ('list', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='campaigns.mailinglist', verbose_name='list')),
             ],
             options={
                 'verbose_name': 'subscription',
@@ -161,6 +169,19 @@ class Migration(migrations.Migration):
             model_name='mailinglist',
             name='contacts',
             field=models.ManyToManyField(related_name='lists', through='campaigns.Subscription', to='campaigns.contact', verbose_name='contacts'),
+        ),
+        migrations.CreateModel(
+            name='Growth',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('day', models.DateField()),
+                ('joined', models.PositiveIntegerField(default=0)),
+                ('left', models.PositiveIntegerField(default=0)),
+                ('list', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='growth', to='campaigns.mailinglist')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('list', 'day'), name='campaigns_growth_once')],
+            },
         ),
         migrations.CreateModel(
             name='LeftOut',
@@ -176,6 +197,19 @@ class Migration(migrations.Migration):
                 'ordering': ['id'],
                 'constraints': [models.CheckConstraint(condition=models.Q(('reason__in', ['unsubscribed', 'no_consent', 'suppressed'])), name='campaigns_leftout_reason'), models.UniqueConstraint(fields=('campaign', 'contact'), name='campaigns_leftout_once')],
             },
+        ),
+        migrations.AddIndex(
+            model_name='consent',
+            index=models.Index(fields=['list', 'id'], name='campaigns_consent_list'),
+        ),
+        migrations.SeparateDatabaseAndState(
+            [migrations.RunPython(index_names, migrations.RunPython.noop)],
+            [
+                migrations.AddIndex(
+                    model_name='contact',
+                    index=models.Index(django.db.models.functions.text.Lower('name'), name='campaigns_contact_name'),
+                ),
+            ],
         ),
         migrations.AddConstraint(
             model_name='consent',

@@ -33,8 +33,9 @@ TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
 PUBLIC_ID = re.compile(r"<?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:@.*)?", re.IGNORECASE | re.DOTALL)
 # What the list does not show and may be long.
 LONG = ("data", "content__html", "content__text", "content__raw", "content__headers")
-# Messages that are found by the beginning of an address.
+# Messages, or people, that are found by the beginning of an address; and of their events and the like the rows that are looked at.
 MOST_FOUND = 1_000
+MOST_ROWS = 5_000
 
 View = Callable[..., HttpResponseBase]
 
@@ -45,6 +46,11 @@ def addressed(messages: QuerySet[Message], term: str) -> list[int]:
     As a list, since to look for a few among all in the order of their keys, as pages show them, PostgreSQL may read all."""
     found = messages.order_by().alias(key=Lower("address")).filter(key__startswith=key(term))
     return list(found.values_list("pk", flat=True)[:MOST_FOUND])
+
+
+def rows_of(rows: QuerySet[Any], column: str, keys: list[int]) -> list[int]:
+    """Keys of the rows that belong to these; MOST_ROWS at most. By an index on `column`, and as a list, for the same reason."""
+    return list(rows.order_by().filter(**{f"{column}__in": keys}).values_list("pk", flat=True)[:MOST_ROWS])
 
 
 def key(term: str) -> str:
@@ -67,6 +73,12 @@ class Newest(ChangeList):
         newest, oldest = (rows.order_by(order).values_list(column, flat=True).first() or 0 for order in (f"-{column}", column))
         self.bounded = newest - oldest >= WINDOW
         return found.filter(**{f"{column}__gt": newest - WINDOW}) if self.bounded else found
+
+    def within_places(self, found: QuerySet[Any], rows: QuerySet[Any], column: str) -> QuerySet[Any]:
+        """The same for rows that have gaps in that column: so many entries of its index are passed."""
+        oldest = next(iter(rows.order_by(f"-{column}").values_list(column, flat=True)[WINDOW : WINDOW + 1]), None)
+        self.bounded = oldest is not None
+        return found.filter(**{f"{column}__gt": oldest}) if self.bounded else found
 
 
 # ------------------------------------------------------------------------------------------------------------------ messages
@@ -290,7 +302,9 @@ class EventAdmin(BigTableAdmin[Event]):
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
         """By the index on Event.message, for the messages to that address."""
-        return (queryset.filter(message__in=addressed(Message.objects.all(), search_term)) if search_term else queryset), False
+        if not search_term:
+            return queryset, False
+        return queryset.filter(pk__in=rows_of(Event.objects.all(), "message", addressed(Message.objects.all(), search_term))), False
 
     @admin.display(description=_("type"))
     def kind(self, event: Event) -> SafeString:

@@ -19,6 +19,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.crypto import salted_hmac
 
+from campaigns import growth
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription, Template
 from mailhub.delivery.models import Suppression
 from mailhub.demo import people, receiver
@@ -217,6 +218,8 @@ def _people(lists: dict[str, MailingList], count: int) -> None:
             if number in UNSUBSCRIBED
         ]
     )
+    for each in lists.values():
+        growth.recount(each)
     _suppress([(wanted[contact.email], contact.email) for contact in contacts])
 
 

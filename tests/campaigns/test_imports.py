@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from typing import Any
 
 import pytest
@@ -209,3 +210,12 @@ def test_many_rows_are_read_in_pieces(terms: Terms) -> None:
     assert Contact.objects.get(email="p11999@example.net").attributes == {"group": "1"}
     with connection.cursor() as cursor, pytest.raises(Exception, match="staged"):
         cursor.execute("SELECT * FROM staged")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_contacts_get_identifiers_as_others_have_them(terms: Terms) -> None:
+    read("email\n" + "".join(f"p{number}@example.net\n" for number in range(50)), terms)
+    found = list(Contact.objects.values_list("public_id", flat=True))
+    assert len(set(found)) == 50
+    assert {identifier.variant for identifier in found} == {uuid.RFC_4122}
+    assert {identifier.version for identifier in found} == {7 if connection.vendor == "postgresql" else 4}

@@ -21,6 +21,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from mailhub.delivery import prepare, queue, workers
 from mailhub.delivery.models import Attempt, Lease, Message
@@ -329,7 +330,7 @@ class Drain:
             return refusal
         except Exception as error:  # ours: the others must not suffer, and it may be mended by the next try
             logger.exception("message %s could not be made", message.pk)
-            return Deferred(Reply(None, "", f"{type(error).__name__} while making the mail"))
+            return Deferred(Reply(None, "", _("%(error)s while making the mail") % {"error": type(error).__name__}))
 
     # -- mark
 
@@ -450,11 +451,12 @@ class Drain:
             self.watch.heard(item.destination, domain, error)
             self.unknown(message, error, started)
         except asyncio.CancelledError:
-            self.unknown(message, OutcomeUnknown(Reply(None, "", "no reply in time")), started)
+            self.unknown(message, OutcomeUnknown(Reply(None, "", _("No reply in time."))), started)
             raise
         except Exception as error:  # a provider's bug must not cost the others their outcomes
             logger.exception("relay %s failed on message %s", self.relay.pk, message.pk)
-            self.unknown(message, OutcomeUnknown(Reply(None, "", f"{type(error).__name__} in the provider")), started)
+            words = _("%(error)s while handing the mail over") % {"error": type(error).__name__}
+            self.unknown(message, OutcomeUnknown(Reply(None, "", words)), started)
         else:
             self.accepted = True
             self.watch.taken(item.destination, domain)

@@ -12,7 +12,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, OPEN, WITH_BODY, Batch, Content, Message
 from mailhub.lib import clock
-from mailhub.relays import limits
+from mailhub.relays import limits, shaping
 from mailhub.relays.models import InboxMail, Stream
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def prune() -> None:
     InboxMail.objects.filter(received_at__lt=bodies_before).delete()
     forget_messages(now - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS))
     limits.prune(now - timedelta(days=62))
+    shaping.prune(now - timedelta(days=7))
 
 
 def forget_bodies(before: datetime) -> int:

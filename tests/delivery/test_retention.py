@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from mailhub.delivery import queue, retention, tasks
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression
 from mailhub.lib import clock
-from mailhub.relays.models import InboxMail, Quota, QuotaUse, Relay
+from mailhub.relays.models import InboxMail, Parking, Quota, QuotaUse, Relay
 from mailhub.senders.models import Sender
 from tests.delivery.world import NOBODY, books, hold, make_batch, make_content, outcome, post
 
@@ -191,10 +191,14 @@ def test_pruning_follows_the_settings(relay: Relay, sender: Sender, settings: Se
         QuotaUse.objects.create(quota=quota, starts_at=days_ago(days), used=1)
         InboxMail.objects.create(relay=relay, message=1, rcpt_to="a@example.net", data=b"x")
     InboxMail.objects.filter(pk=InboxMail.objects.order_by("pk")[0].pk).update(received_at=days_ago(11))
+    for key, days in (("gmail", 8), ("docomo", 6)):
+        ended = {"since": days_ago(9), "until": days_ago(days)}
+        Parking.objects.create(relay=relay, destination_id=key, allowance=1, reason="Busy", **ended)
     tasks.prune()
     assert Message.objects.get() == messages[1]
     assert not Content.objects.exclude(text="").exists()
     assert QuotaUse.objects.count() == InboxMail.objects.count() == 1
+    assert Parking.objects.get().destination_id == "docomo"
 
 
 # ----------------------------------------------------------------------------------------------------------------------- books

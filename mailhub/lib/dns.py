@@ -93,7 +93,7 @@ async def exchangers(domain: str) -> Answer[Exchanger]:
     """Where mail for `domain` goes, best first, equals in an order of chance; the domain itself where it has no MX record.
 
     Raises NullMX, Absent (no such domain) or Unanswered. That the hosts have addresses is not looked at."""
-    answer = await _ask(domain, "MX", lambda record: Exchanger(record.preference, _text(record.exchange)))
+    answer = await mx(domain)
     found = [exchanger for exchanger in answer.records if exchanger.host]
     if answer.records and not found:
         raise NullMX(_("%(domain)s takes no mail (null MX).") % {"domain": domain})
@@ -102,6 +102,12 @@ async def exchangers(domain: str) -> Answer[Exchanger]:
     random.shuffle(found)
     found.sort(key=lambda exchanger: exchanger.preference)
     return Answer(tuple(found[:MOST_EXCHANGERS]), answer.authenticated)
+
+
+async def mx(domain: str) -> Answer[Exchanger]:
+    """MX records as they stand: in no order, without a host for a null MX. None is an answer too; raises Absent (no such domain) or
+    Unanswered."""
+    return await _ask(domain, "MX", lambda record: Exchanger(record.preference, _text(record.exchange)))
 
 
 async def addresses(host: str) -> Answer[str]:

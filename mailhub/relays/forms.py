@@ -79,7 +79,7 @@ class RelayForm(forms.ModelForm[Relay]):
 
     class Meta:
         model = Relay
-        fields = ("name", "pool", "max_connections", "first_retry")
+        fields = ("name", "pool", "max_connections", "first_retry", "spf")
 
     @classmethod
     def of(cls, kind: str) -> type[RelayForm]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, validate_slug
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, validate_slug
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -82,6 +82,10 @@ class DedicatedIP(models.Model):
         return True
 
 
+# Those that a domain adds for a service (RFC 7208 section 5).
+SPF_TERMS = r"\A(include:[A-Za-z0-9._-]+|ip4:[0-9./]+|ip6:[0-9A-Fa-f:./]+)( (include:[A-Za-z0-9._-]+|ip4:[0-9./]+|ip6:[0-9A-Fa-f:./]+))*\Z"
+
+
 class Relay(models.Model):
     """An account through which mail leaves."""
 
@@ -119,6 +123,14 @@ class Relay(models.Model):
         default=60,
         validators=[MinValueValidator(1)],
         help_text=_("After a temporary refusal; each further one doubles the wait, up to four hours."),
+    )
+    # Checked for each domain that mail leaves from (senders/records.py). Addresses of our own are known without it.
+    spf = models.CharField(
+        pgettext_lazy("DNS", "SPF terms"),
+        max_length=500,
+        blank=True,
+        validators=[RegexValidator(SPF_TERMS, _("Write it as include:spf.example.com or ip4:192.0.2.1, with spaces between several."))],
+        help_text=_("What the SPF record of your senders' domains must hold for this relay, as its service says. Empty: nothing."),
     )
     # The circuit breaker: until then the relay is left alone, because connecting or logging in failed or a quota is used up.
     resting_until = models.DateTimeField(_("resting until"), null=True, blank=True, editable=False)

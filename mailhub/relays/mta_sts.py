@@ -80,6 +80,11 @@ def parse(text: str) -> Policy:
     return Policy(Mode(fields["mode"]), tuple(mx), min(timedelta(seconds=int(age)), LONGEST))
 
 
+def url(domain: str) -> str:
+    """Where the policy stands (section 3.3)."""
+    return f"https://mta-sts.{domain}/.well-known/mta-sts.txt"
+
+
 def identifier(texts: tuple[str, ...]) -> str | None:
     """The id that the domain's TXT records give (section 3.1), or None where they announce no policy."""
     announcements = [text for text in texts if text.split(";")[0].strip() == "v=STSv1"]
@@ -162,9 +167,8 @@ class Policies:
         """The policy from its host, kept; None when there is none to be had, or there was none a moment ago."""
         if _failed.read(domain) is not None:
             return None
-        url = f"https://mta-sts.{domain}/.well-known/mta-sts.txt"
         try:
-            page = await http.get(url, most=WEIGHT, seconds=FETCH, connect=self.connect, trust=self.trust)
+            page = await http.get(url(domain), most=WEIGHT, seconds=FETCH, connect=self.connect, trust=self.trust)
             if page.status != 200 or page.media_type != "text/plain":
                 raise Malformed(f"it answered {page.status} {page.media_type}")
             text = page.body.decode("utf-8", "replace")

@@ -14,6 +14,7 @@ from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import addresses, clock, states
 from mailhub.lib.fields import EncryptedJSONField
@@ -24,6 +25,10 @@ from mailhub.relays.models import IPPool, Route, Stream
 class Domain(models.Model):
     name = models.CharField(_("name"), max_length=253, unique=True, help_text=_("The part after @ of your senders' addresses."))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    # When its records were last looked at, all of them.
+    checked_at = models.DateTimeField(_("records checked"), null=True, blank=True, editable=False)
+    # Its DNS has shown that it is ours to use: its senders need no mail to be confirmed.
+    verified_at = models.DateTimeField(_("shown to be ours"), null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = _("domain")
@@ -32,6 +37,64 @@ class Domain(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Kind(models.TextChoices):
+    """What of a domain's DNS is looked at."""
+
+    OWNERSHIP = "ownership", _("ownership")
+    SPF = "spf", "SPF"
+    DKIM = "dkim", "DKIM"
+    DMARC = "dmarc", "DMARC"
+    EXISTENCE = "existence", _("the domain itself")
+    LINKS = "links", _("links in mails")
+    PTR = "ptr", _("sending addresses")
+    MTA_STS = "mta_sts", "MTA-STS"
+    TLS_RPT = "tls_rpt", "TLS-RPT"
+
+
+class Verdict(models.TextChoices):
+    PASS = "pass", pgettext_lazy("verdict", "in order")  # noqa: S105
+    ADVICE = "advice", pgettext_lazy("verdict", "advised")  # works without; better with it
+    MISSING = "missing", pgettext_lazy("verdict", "missing")
+    WRONG = "wrong", pgettext_lazy("verdict", "wrong")
+    UNKNOWN = "unknown", pgettext_lazy("verdict", "could not be looked up")
+
+
+class Finding(models.Model):
+    """One of a domain's records, as it was when last looked at (records.py looks, verdicts.py keeps)."""
+
+    domain = models.ForeignKey(Domain, models.CASCADE, related_name="findings", verbose_name=_("domain"))
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    # Where in the DNS.
+    name = models.CharField(_("name"), max_length=255)
+    # Record type: TXT, A, PTR ...
+    type = models.CharField(_("record type"), max_length=5, blank=True)
+    # What is to be published there; empty when nothing is.
+    wanted = models.TextField(_("to be published"), blank=True)
+    # What is published there, a line a record.
+    found = models.TextField(_("published"), blank=True)
+    verdict = models.CharField(_("verdict"), max_length=8, choices=Verdict)
+    # A key of records.PROBLEMS, and what its words name; empty when there is none.
+    problem = models.CharField(max_length=30, blank=True)
+    about = models.JSONField(default=dict, blank=True)
+    # Since when the verdict is this one.
+    since = models.DateTimeField(_("since"))
+    # The last check could not see it: what stands here is what was there before.
+    stale = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name = _("DNS record")
+        verbose_name_plural = _("DNS records")
+        ordering = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="senders_finding_verdict"),
+            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="senders_finding_kind"),
+            models.UniqueConstraint(fields=["domain", "kind", "name"], name="senders_finding_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.type}"
 
 
 class Sender(models.Model):

@@ -32,7 +32,7 @@ class Tally:
 
     def move(self, message: Message, to: str) -> None:
         """Count `message`, whose status is still the old one, as `to`."""
-        before, after = COUNTER_OF[Message.Status(message.status)], COUNTER_OF[Message.Status(to)]
+        before, after = COUNTER_OF[message.status], COUNTER_OF[to]
         if message.batch_id and before != after:
             change = self.changes.setdefault(message.batch_id, Counter())
             change[before] -= 1
@@ -56,9 +56,13 @@ def finish(batches: Iterable[int]) -> None:
 
 
 def write(events: Iterable[Event]) -> None:
-    """Store events; those of recipients whose address proved bad, or who complained, together with the suppression that follows."""
-    stored = Event.objects.bulk_create(events)
-    told = {addresses.key(event.message.address): event for event in stored if event.type in SUPPRESSES}
+    """Store events, together with the suppressions that follow from them."""
+    suppress(Event.objects.bulk_create(events))
+
+
+def suppress(events: Iterable[Event]) -> None:
+    """Suppress those recipients whose address proved bad, or who complained, by stored events."""
+    told = {addresses.key(event.message.address): event for event in events if event.type in SUPPRESSES}
     if not told:
         return
     Suppression.objects.bulk_create(

@@ -331,7 +331,7 @@ WAITING = (Message.Status.QUEUED, Message.Status.DEFERRED)
 OPEN = (*WAITING, Message.Status.CLAIMED, Message.Status.SENDING)
 
 # The counter of Batch in which a message of each state is counted.
-COUNTER_OF = {
+COUNTER_OF: dict[str, str] = {
     Message.Status.QUEUED: "waiting",
     Message.Status.CLAIMED: "waiting",
     Message.Status.SENDING: "waiting",

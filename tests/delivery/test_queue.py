@@ -12,6 +12,7 @@ from mailhub.delivery.models import Attempt, Batch, Event, Lease, Message, Suppr
 from mailhub.delivery.queue import LeaseLost
 from mailhub.lib import clock
 from mailhub.relays import limits
+from mailhub.relays.base import Reply
 from mailhub.relays.models import Quota, QuotaUse, Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
 from tests.delivery.world import (
@@ -550,6 +551,33 @@ def test_an_outcome_that_is_stored_twice_counts_once(relay: Relay, sender: Sende
     queue.settle(lease, outcomes)
     assert books() == {"sent": 1, "bounced": 1}
     assert Attempt.objects.count() == Event.objects.count() == 2
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.BOUNCED])
+def test_a_reply_may_hold_whatever_a_server_says(relay: Relay, sender: Sender, status: Message.Status) -> None:
+    (message,) = post(sender, 1)
+    lease, (held,) = sending(relay)
+    said = "nul \0 quote \" ' back \\ brace {NULL,} percent %s 届きました \udce9 " + "x" * 600
+    queue.settle(lease, [outcome(held, status, Reply(250, "2.0.0\0", said, source_ip="2001:db8::1"))])
+    attempt = Attempt.objects.get()
+    assert attempt.reply == ("nul  quote \" ' back \\ brace {NULL,} percent %s 届きました ? " + "x" * 600)[:500]
+    assert (attempt.enhanced, attempt.source_ip) == ("2.0.0", "2001:db8::1")
+    message.refresh_from_db()
+    event = message.events.get()
+    assert message.reply == event.detail == f"250 2.0.0 {attempt.reply}"[:500]
+    assert Suppression.objects.filter(event=event).exists() == (status == Status.BOUNCED)
+
+
+def test_what_is_stored_already_does_not_keep_the_rest_of_a_group_from_it(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 3)
+    lease, messages = sending(relay)
+    outcomes = [outcome(message, Status.BOUNCED, NOBODY) for message in messages]
+    queue.settle(lease, outcomes[1:2])
+    events.record(messages[2], Event.Type.COMPLAINED, at=clock.now())
+    queue.settle(lease, outcomes[::-1])
+    assert books() == {"bounced": 2, "complained": 1}
+    assert list(Attempt.objects.order_by("message").values_list("message", flat=True)) == [message.pk for message in messages]
+    assert Event.objects.filter(type="bounced").count() == Suppression.objects.count() == 3
 
 
 def test_what_was_not_handed_over_after_all_goes_back_uncounted(relay: Relay, sender: Sender) -> None:

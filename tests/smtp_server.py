@@ -127,6 +127,7 @@ class Silence:
     code: int | None = None
 
     async def perform(self, connection: Connection, usual: Reply) -> int | None:
+        connection.server.falls_silent(1)
         while await connection.reader.read(65536):
             pass
         raise Hangup
@@ -140,16 +141,17 @@ class Deaf:
 
     async def perform(self, connection: Connection, usual: Reply) -> int | None:
         connection.writer.transport.pause_reading()
+        connection.server.falls_silent(1)
         await asyncio.Event().wait()
         raise Hangup
 
 
 @dataclass
 class Drip:
-    """Answer a byte at a time."""
+    """Answer a byte at a time: so slowly that the whole takes several times the client's patience, though each byte takes a part of it."""
 
-    text: str = "250 2.0.0 so slow"
-    every: float = 0.05
+    text: str = "250 2.0.0 " + "so slow " * 10
+    every: float = 0.02
 
     @property
     def code(self) -> int | None:
@@ -159,6 +161,7 @@ class Drip:
         for byte in f"{self.text}\r\n".encode():
             await connection.write(bytes([byte]))
             await asyncio.sleep(self.every)
+            connection.server.falls_silent(0.1)
         return self.code
 
 
@@ -268,6 +271,8 @@ class SMTPServer:
         self.connections: list[Connection] = []
         self.script: dict[str, list[Step]] = {phase: [] for phase in PHASES}
         self.tasks: set[asyncio.Task[None]] = set()
+        #: told when a script says nothing more, and what share of the client's patience that ought to take (tests/patience.py)
+        self.falls_silent: Callable[[float], None] = lambda share: None
 
     def answers(self, phase: str, action: Action, *, times: int | None = None, only: str = "", accept: bool | None = None) -> None:
         """Do this the next `times` that the phase is reached (None: from now on), after what was said about it before."""

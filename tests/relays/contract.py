@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, TypeVar
 
@@ -14,6 +15,8 @@ from django import forms
 from mailhub.relays import providers
 from mailhub.relays.base import Deferred, Envelope, OutcomeUnknown, Provider, Refused, RelayDown, Reply, SendError, Session
 from mailhub.relays.models import Relay
+from tests.installation import LONG
+from tests.patience import Clock
 
 T = TypeVar("T")
 
@@ -26,12 +29,23 @@ def envelope(number: int = 1, **changes: object) -> Envelope:
     return Envelope(**fields)
 
 
-def run(function: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
-    """In an event loop as a drain has it: what asks the database does so in this thread. Ends when something hangs."""
+CLOCK = Clock()
+
+
+def run(function: Callable[[], Awaitable[T]]) -> T:
+    """In an event loop as a drain has it: what asks the database does so in this thread. CLOCK rules it. Ends when something hangs."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(seconds):
-            return await function()
+        task = asyncio.current_task()
+        assert task
+        # By a time that nobody puts forward.
+        bound = threading.Timer(LONG, asyncio.get_running_loop().call_soon_threadsafe, [task.cancel])
+        bound.start()
+        try:
+            with CLOCK.ruling():
+                return await function()
+        finally:
+            bound.cancel()
 
     return async_to_sync(bounded)()
 

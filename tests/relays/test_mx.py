@@ -35,7 +35,7 @@ from tests.certificates import Authority, Identity
 from tests.delivery import world as corridor
 from tests.dns_server import DNSServer
 from tests.https_server import HTTPSServer, page
-from tests.relays.contract import Contract
+from tests.relays.contract import CLOCK, Contract, run
 from tests.smtp_server import Drop, Garbage, Reply, Silence, SMTPServer
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +63,7 @@ class World:
 
     def server(self, address: str = "127.0.0.2", **options: Any) -> SMTPServer:
         server = self.stack.enter_context(SMTPServer(host=address, port=self.port, **options))
+        server.falls_silent = lambda share: CLOCK.forward(mx.PATIENCE, share)
         self.port = server.port
         self.relay.options["port"] = server.port
         return server
@@ -104,7 +105,7 @@ class World:
             await session.close()
             return outcomes
 
-        return async_to_sync(all_of_them)()
+        return run(all_of_them)
 
     def outcome(self, recipient: str = "anna@example.test") -> Any:
         return self.send(recipient)[0]
@@ -187,7 +188,8 @@ def test_the_next_exchanger_takes_over_from_one_that_does_not_let_us_in(world: W
 
 
 def test_a_server_that_says_nothing_does_not_hold_the_mail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mx, "PATIENCE", 0.3)
+    for other in ("TRY_FOR", "CONNECT"):
+        monkeypatch.setattr(mx, other, 10 * mx.PATIENCE)
     mute, other = world.server("127.0.0.2"), world.server("127.0.0.3")
     mute.answers("connect", Silence())
     world.domain("example.test", "a.mx.test", "b.mx.test")
@@ -197,8 +199,7 @@ def test_a_server_that_says_nothing_does_not_hold_the_mail(world: World, monkeyp
     assert len(other.mails) == 1
 
 
-def test_when_all_say_nothing_the_mail_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mx, "TRY_FOR", 0.3)
+def test_when_all_say_nothing_the_mail_waits(world: World) -> None:
     world.server("127.0.0.2").answers("connect", Silence())
     world.domain()
     assert is_deferred(world.outcome(), "4.4.1")

@@ -189,6 +189,26 @@ def test_ways_to_log_in_wrongly(listener: Listener, said: bytes, answered: str) 
         assert client.say(said).startswith(answered)
 
 
+def test_nobody_acts_for_another(listener: Listener, credential: Credential) -> None:
+    with Client(listener.tls_port, tls=True) as client:
+        client.hear()
+        client.say("EHLO a.example")
+        right = credential.prefix, credential.secret
+        assert client.say(b"AUTH PLAIN " + plain(*right, acts_as="somebody")).startswith("535 5.7.8 ")
+        assert client.say(b"AUTH PLAIN " + plain(*right, acts_as=credential.prefix)).startswith("235 ")
+
+
+def test_what_was_said_before_starttls_does_not_count_after_it(listener: Listener, credential: Credential, settings: Settings) -> None:
+    settings.MAILHUB_SMTPD_CLEAR_NETWORKS = [ip_network("127.0.0.0/8")]
+    with Client(listener.port) as client:
+        client.hear()
+        client.say("EHLO a.example")
+        assert client.log_in(credential.prefix, credential.secret).startswith("235 ")
+        client.start_tls()
+        client.say("EHLO a.example")
+        assert client.say("MAIL FROM:<shop@example.com>").startswith("530 5.7.0 ")
+
+
 def test_logging_in_can_be_given_up_and_is_done_once(listener: Listener, credential: Credential) -> None:
     with Client(listener.tls_port, tls=True) as client:
         client.hear()

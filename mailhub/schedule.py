@@ -27,17 +27,23 @@ class Nightly:
 
 
 @dataclass(frozen=True, slots=True)
-class EachMinute:
+class Every:
+    """Again and again, from the first start on."""
+
+    minutes: int
+
     def next(self, now: datetime) -> datetime:
         return now
 
 
 # What django-q2 starts, in the maintenance queue. The ticks are here once more, should every supervisor's own clock stand still.
-SCHEDULE: dict[str, Nightly | EachMinute] = {
-    **dict.fromkeys(TICKS, EachMinute()),
+SCHEDULE: dict[str, Nightly | Every] = {
+    **dict.fromkeys(TICKS, Every(1)),
     "mailhub.delivery.tasks.audit": Nightly(3, 10),
     "campaigns.tasks.audit": Nightly(3, 20),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
+    "mailhub.senders.tasks.check_domains": Nightly(4, 0),
+    "mailhub.senders.tasks.check_waiting": Every(60),
 }
 
 
@@ -54,8 +60,8 @@ def install() -> None:
         wanted = {
             "func": path,
             "cluster": "maintenance",
-            "schedule_type": Schedule.MINUTES if isinstance(when, EachMinute) else Schedule.DAILY,
-            "minutes": 1 if isinstance(when, EachMinute) else None,
+            "schedule_type": Schedule.MINUTES if isinstance(when, Every) else Schedule.DAILY,
+            "minutes": when.minutes if isinstance(when, Every) else None,
             "repeats": -1,
         }
         rows = Schedule.objects.filter(name=path).order_by("pk")

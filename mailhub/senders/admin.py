@@ -129,13 +129,28 @@ class DomainAdmin(ExplainedDeletion[Domain]):
     lead = _("What stands after the @ of your senders. A domain comes with its first sender.")
     empty_hint = _("A domain comes with its first sender, or is added here before.")
     form = DomainForm
-    list_display = ("name", "sender_count", "created_at")
+    list_display = ("name", "standing", "sender_count", "checked_at")
     search_fields = ("name",)
     deleted_too = ("dkim_keys",)
     instead = _("It goes when its last sender has gone.")
 
+    class Media:
+        css = {"all": ["relays/admin.css", "senders/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(route: str, view: View, name: str) -> URLPattern:
+            return path(route, self.admin_site.admin_view(view), name=f"senders_domain_{name}")
+
+        return [
+            page("<int:pk>/check/", pages.check_domain, "check"),
+            page("<int:pk>/keys/", pages.make_key, "make_key"),
+            page("<int:pk>/keys/<int:key_pk>/sign/", pages.sign, "sign"),
+            page("<int:pk>/keys/<int:key_pk>/retire/", pages.retire, "retire"),
+            *super().get_urls(),
+        ]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Domain]:
-        return super().get_queryset(request).annotate(used=Count("senders"))
+        return super().get_queryset(request).annotate(used=Count("senders")).prefetch_related("findings")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Domain | None = None) -> tuple[str, ...]:
         # Its senders' addresses end in it.
@@ -145,8 +160,13 @@ class DomainAdmin(ExplainedDeletion[Domain]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         domain = self.get_object(request, object_id)
-        context = pages.domains_senders(domain) if domain else {}
+        context = pages.domain_overview(domain) if domain else {}
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    @admin.display(description=_("records in the DNS"))
+    def standing(self, domain: Domain) -> SafeString:
+        tone, label, _words = pages.standing(domain, list(domain.findings.all()))
+        return badge(tone, label)
 
     @admin.display(description=_("senders"), ordering="used")
     def sender_count(self, domain: Any) -> SafeString | str:

@@ -1,18 +1,22 @@
-"""Pages for staff that are no change forms: to confirm and disable senders, and to try a relay with one of them."""
+"""Pages for staff that are no change forms: senders, domains with their records and keys, and to try a relay with a sender."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import ngettext, pgettext
 from django.views.decorators.http import require_POST
 
 from mailhub.admin import badge
@@ -20,9 +24,9 @@ from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays.models import Relay, Route, Stream
 from mailhub.relays.pages import demand, page, picture
-from mailhub.senders import trial
+from mailhub.senders import records, trial, verdicts
 from mailhub.senders.forms import TrialForm
-from mailhub.senders.models import Domain, Sender
+from mailhub.senders.models import DKIMKey, Domain, Finding, Kind, Sender, TextRecord, Verdict
 
 # What a campaign must show of its sender (campaigns/launch.py refuses without).
 LEGAL = ("organisation", "postal_address", "contact_point")
@@ -179,5 +183,150 @@ def route_overview(route: Route) -> dict[str, Any]:
     }
 
 
-def domains_senders(domain: Domain) -> dict[str, Any]:
-    return {"domain": domain, "senders": domain.senders.order_by("email")}
+# ------------------------------------------------------------------------------------------------------------------- domains
+
+# What each part of a domain's page is about.
+LEADS = {
+    Kind.OWNERSHIP: _lazy("Shows that the domain is yours to use. Its senders then need no mail to be confirmed."),
+    Kind.SPF: _lazy("Which servers may send for the domain (RFC 7208)."),
+    Kind.DKIM: _lazy("The keys that prove that mail is yours and unaltered (RFC 6376)."),
+    Kind.DMARC: _lazy("What receivers should do with mail that fails both (RFC 9989)."),
+    Kind.EXISTENCE: _lazy("Whether the domain can be answered."),
+    Kind.LINKS: _lazy("Where the links in your mails lead."),
+    Kind.PTR: _lazy("The names of your own addresses, there and back."),
+    Kind.MTA_STS: _lazy("Encryption of mail to the domain (RFC 8461)."),
+    Kind.TLS_RPT: _lazy("Reports about encryption of mail to the domain (RFC 8460)."),
+}
+# For so long after a key has retired mail that it signed may be on its way.
+GRACE = timedelta(days=7)
+
+
+def domain_overview(domain: Domain) -> dict[str, Any]:
+    """What a domain's own page shows beside its fields."""
+    rows = list(domain.findings.all())
+    for row in rows:
+        row.wrong, row.remedy = records.words(row.problem, row.about)  # type: ignore[attr-defined]
+        row.strings = _strings(row.wanted) if row.type == "TXT" else ""  # type: ignore[attr-defined]
+    worst, label, words = standing(domain, rows)
+    keys = domain.dkim_keys.order_by("-pk")
+    return {
+        "domain": domain,
+        "verdict": worst,
+        "verdict_label": label,
+        "verdict_words": words,
+        "relays": records.relays_of(domain),
+        "findings": [
+            {"title": kind.label, "lead": LEADS[kind], "rows": found}
+            for kind in Kind
+            if (found := [row for row in rows if row.kind == kind])
+        ],
+        "keys": [_key_line(key) for key in keys],
+        "algorithms": DKIMKey.Algorithm.choices,
+        "senders": domain.senders.order_by("email"),
+    }
+
+
+def _strings(value: str) -> str:
+    """As zone files hold it; "" where one string does."""
+    strings = TextRecord("", value).strings
+    return " ".join(f'"{string}"' for string in strings) if len(strings) > 1 else ""
+
+
+def standing(domain: Domain, rows: Sequence[Finding]) -> tuple[str, str, str]:
+    """(colour, label, sentence) for the domain as a whole."""
+    if not rows:
+        return "unknown", _("not looked up"), _("Its records in the DNS have not been looked up yet.")
+    trouble = [row for row in rows if row.verdict in verdicts.TROUBLE]
+    if trouble:
+        kinds = list(dict.fromkeys(str(Kind(row.kind).label) for row in trouble))
+        words = _("Something is to be done: %(kinds)s.") % {"kinds": pgettext("between things", ", ").join(kinds)}
+        worst = Verdict.WRONG if any(row.verdict == Verdict.WRONG for row in trouble) else Verdict.MISSING
+        return worst, Verdict(worst).label, words
+    return "pass", Verdict.PASS.label, _("Receivers find all that they ask for.")
+
+
+def _key_line(key: DKIMKey) -> dict[str, Any]:
+    match key.status:
+        case DKIMKey.Status.NEW:
+            tone, at = "queued", key.created_at
+            words = _("Signs nothing yet. Publish its record, which stands above; MailHub looks for it every hour.")
+        case DKIMKey.Status.SIGNING:
+            tone, at, words = "active", key.signing_since, _("Signs the domain's mail, and that of the domains below it.")
+        case _other:
+            tone, at = "disabled", key.retired_at
+            over = key.retired_at is not None and key.retired_at + GRACE < clock.now()
+            words = (
+                _("Signs no more. Its record may be taken out of the DNS.")
+                if over
+                else _("Signs no more. Leave its record in the DNS for a week: mail that it signed is still on its way.")
+            )
+    since = date_format(timezone.localtime(at), "DATE_FORMAT") if at else ""
+    return {"row": key, "tone": tone, "words": words, "since": since}
+
+
+@require_POST
+def check_domain(request: HttpRequest, pk: int) -> HttpResponse:
+    demand(request, "senders.change_domain")
+    domain = get_object_or_404(Domain, pk=pk)
+    verdicts.look(domain)
+    _worst, _label, words = standing(domain, list(domain.findings.all()))
+    messages.info(request, words)
+    return redirect("admin:senders_domain_change", pk)
+
+
+@require_POST
+def make_key(request: HttpRequest, pk: int) -> HttpResponse:
+    demand(request, "senders.change_domain")
+    domain = get_object_or_404(Domain, pk=pk)
+    algorithm = request.POST.get("algorithm", "")
+    if algorithm not in DKIMKey.Algorithm.values:
+        return HttpResponseBadRequest()
+    key = DKIMKey.make(domain, algorithm)
+    _log_domain(request, domain, _("DKIM key %(key)s made.") % {"key": key.selector})
+    verdicts.look(domain)
+    messages.success(request, _("Publish the record of the new key, which is shown below. It signs as soon as it is seen."))
+    return redirect("admin:senders_domain_change", pk)
+
+
+@require_POST
+def sign(request: HttpRequest, pk: int, key_pk: int) -> HttpResponse:
+    """Only with a key whose record is there: with another every signature would fail."""
+    demand(request, "senders.change_domain")
+    domain = get_object_or_404(Domain, pk=pk)
+    key = get_object_or_404(DKIMKey, pk=key_pk, domain=domain)
+    verdicts.look(domain)
+    key.refresh_from_db(fields=["status"])
+    if key.status == DKIMKey.Status.SIGNING:
+        _log_domain(request, domain, _("DKIM key %(key)s signs.") % {"key": key.selector})
+        messages.success(request, _("The domain's mail is signed with it from now on."))
+    else:
+        messages.warning(request, _("Nothing was done: its record is not there yet, and every signature would fail."))
+    return redirect("admin:senders_domain_change", pk)
+
+
+def retire(request: HttpRequest, pk: int, key_pk: int) -> HttpResponse:
+    """Asks first."""
+    demand(request, "senders.change_domain")
+    domain = get_object_or_404(Domain, pk=pk)
+    key = get_object_or_404(DKIMKey, pk=key_pk, domain=domain)
+    back = reverse("admin:senders_domain_change", args=[pk])
+    if request.method != "POST":
+        words = (
+            _("The domain's mail then leaves unsigned, unless another key signs. A retired key does not come back.")
+            if key.status == DKIMKey.Status.SIGNING
+            else _("A retired key does not come back.")
+        )
+        title = _("Retire the DKIM key %(key)s?") % {"key": key.selector}
+        return page(request, "admin/mailhub/confirm.html", title, Domain, words=words, button=_("Retire"), danger=True, back=back)
+    try:
+        key.retire()
+    except WrongState:
+        messages.warning(request, _("Nothing was done: the key is retired already."))
+    else:
+        _log_domain(request, domain, _("DKIM key %(key)s retired.") % {"key": key.selector})
+        verdicts.look(domain)
+    return redirect(back)
+
+
+def _log_domain(request: HttpRequest, domain: Domain, words: str) -> None:
+    admin.site.get_model_admin(Domain).log_change(request, domain, words)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from asgiref.sync import async_to_sync
 from django.db import transaction
-from django.db.models import Q
 
 from mailhub.lib import clock, dns
 from mailhub.lib.states import WrongState
@@ -82,15 +81,3 @@ def _own(domain: Domain, seen: Iterable[Seen]) -> None:
             sender.confirm()
         except WrongState:
             continue
-
-
-def check_all() -> int:
-    """Once a day: every domain that mail leaves from. Returns how many findings got worse."""
-    used = Domain.objects.filter(Q(senders__isnull=False) | Q(dkim_keys__isnull=False)).distinct()
-    return sum(len(look(domain)) for domain in used)
-
-
-def check_waiting() -> int:
-    """Once an hour: the domains where a key waits to be published, or a sender to be confirmed."""
-    waits = Q(dkim_keys__status=DKIMKey.Status.NEW) | Q(senders__status=Sender.Status.UNCONFIRMED)
-    return sum(len(look(domain)) for domain in Domain.objects.filter(waits).distinct())

@@ -22,6 +22,7 @@ from mailhub.relays.models import Quota, Relay, Route, RouteMember, Stream
 from mailhub.relays.providers import memory
 from mailhub.senders import trial
 from mailhub.senders.models import DKIMKey, Domain, Sender
+from tests.dns_server import DNSServer
 from tests.smtp_server import SMTPServer
 
 
@@ -460,3 +461,66 @@ def test_pages_obey_our_policy(admin_client: Client, sender: Sender, relay: Rela
 def test_pages_with_nothing_on_them_open(admin_client: Client) -> None:
     for name in ("senders_sender", "senders_domain", "relays_route"):
         assert admin_client.get(reverse(f"admin:{name}_changelist")).status_code == 200
+
+
+# ------------------------------------------------------------------------------------------------------------------- domains
+
+
+def domain_deed(domain: Domain, name: str, *more: int) -> str:
+    return reverse(f"admin:senders_domain_{name}", args=[domain.pk, *more])
+
+
+def test_a_domain_that_was_not_looked_up_says_so(admin_client: Client, sender: Sender) -> None:
+    assert "have not been looked up yet" in text(admin_client.get(change(sender.domain)))
+    assert "not looked up" in text(admin_client.get(reverse("admin:senders_domain_changelist")))
+
+
+def test_a_domains_page_says_what_to_publish(admin_client: Client, sender: Sender, dns_server: DNSServer) -> None:
+    page = text(admin_client.post(domain_deed(sender.domain, "check"), follow=True))
+    assert "Something is to be done: SPF" in page
+    assert "v=spf1 ~all" in page
+    assert "No DMARC policy holds for the domain." in page
+    assert '<span class="badge wrong">' in text(admin_client.get(reverse("admin:senders_domain_changelist")))
+
+
+def test_a_key_is_made_published_and_signs(admin_client: Client, sender: Sender, dns_server: DNSServer) -> None:
+    page = text(admin_client.post(domain_deed(sender.domain, "make_key"), {"algorithm": "rsa-sha256"}, follow=True))
+    key = DKIMKey.objects.get()
+    record = key.record()
+    assert record.value.replace("+", "&#x2B;") in page or record.value in page
+    assert f"&quot;{record.strings[1]}&quot;" in page
+    page = text(admin_client.post(domain_deed(sender.domain, "sign", key.pk), follow=True))
+    assert "every signature would fail" in page
+    dns_server.add(record.name, "TXT", " ".join(f'"{string}"' for string in record.strings))
+    page = text(admin_client.post(domain_deed(sender.domain, "sign", key.pk), follow=True))
+    assert "signed with it from now on" in page
+    key.refresh_from_db()
+    assert key.status == DKIMKey.Status.SIGNING
+
+
+def test_a_key_is_retired_after_a_question(admin_client: Client, sender: Sender, dns_server: DNSServer) -> None:
+    key = DKIMKey.make(sender.domain)
+    key.sign_from_now_on()
+    url = domain_deed(sender.domain, "retire", key.pk)
+    assert "leaves unsigned" in text(admin_client.get(url))
+    key.refresh_from_db()
+    assert key.status == DKIMKey.Status.SIGNING
+    page = text(admin_client.post(url, follow=True))
+    key.refresh_from_db()
+    assert key.status == DKIMKey.Status.RETIRED
+    assert "Leave its record in the DNS for a week" in page
+    assert "retired already" in text(admin_client.post(url, follow=True))
+
+
+def test_an_unknown_algorithm_makes_no_key(admin_client: Client, sender: Sender) -> None:
+    assert admin_client.post(domain_deed(sender.domain, "make_key"), {"algorithm": "rsa-sha1"}).status_code == 400
+    assert not DKIMKey.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["check", "make_key", "sign", "retire"])
+def test_who_may_only_look_changes_no_domain(viewer: Client, sender: Sender, name: str) -> None:
+    key = DKIMKey.make(sender.domain)
+    more = [key.pk] if name in ("sign", "retire") else []
+    assert viewer.post(domain_deed(sender.domain, name, *more), {"algorithm": "rsa-sha256"}).status_code == 403
+    assert "Look the records up now" not in text(viewer.get(change(sender.domain)))
+    assert DKIMKey.objects.count() == 1

@@ -22,11 +22,14 @@ test: .venv/dev ## the whole suite, on SQLite and on PostgreSQL side by side
 	scripts/install_packages
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-sqlite test-postgresql
 
+# Many tests wait for processes: two at a time of each database keep two cores busy.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test-sqlite: .venv/dev
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-postgresql: .venv/dev
-	scripts/with_postgresql $(BIN)/pytest
+	scripts/with_postgresql $(PYTEST)
 
 bounce-score: .venv/installed ## how much of real bounce mail is understood, where there are samples of it
 	$(BIN)/python -m tests.feedback.score $(BOUNCES)

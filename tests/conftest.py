@@ -1,14 +1,66 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+from django.conf import settings as configured
+from django.test import TransactionTestCase
 from django.utils import translation
 from pytest_django.fixtures import Settings
 
 from mailhub.lib import dns
 from mailhub.relays.providers import memory
+from tests import emptying
 from tests.dns_server import DNSServer
+
+TransactionTestCase._fixture_teardown = emptying.empty
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
+
+# In a shell's background Ctrl-C is ignored, and would be by every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# By these a test has a database; the last two where it is one for the processes that the test starts.
+DATABASE = {"db", "transactional_db", "admin_client", "admin_user", "live_server", "django_db_setup", "django_db_blocker"}
+
+
+def asks_a_database(test: pytest.Function) -> bool:
+    """pytest-django's own fixtures ask for theirs in every test; those do not count."""
+    asked = set(test._fixtureinfo.argnames)
+    for name in test.fixturenames:
+        for fixture in test._fixtureinfo.name2fixturedefs.get(name, ()):
+            if not fixture.func.__module__.startswith("pytest_django."):
+                asked |= {name, *fixture.argnames}
+    return test.get_closest_marker("django_db") is not None or bool(DATABASE & asked)
+
+
+# These start processes and wait for them. They begin first, so that no core is idle while the last of them goes on alone.
+PATIENT = (
+    "tests/test_worker.py",
+    "tests/delivery/test_kill.py",
+    "tests/demo/",
+    "tests/transactional/test_smtpd_process.py",
+    "tests/browser/",
+    "tests/faults/",
+    "tests/test_run.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """What asks no database is the same on all: it runs on SQLite, and once is enough. What is asked for by name runs anyway."""
+    if config.getoption("numprocesses", None):
+        places = {name: place for place, name in enumerate(PATIENT)}
+        items.sort(key=lambda test: next((place for name, place in places.items() if test.nodeid.startswith(name)), len(PATIENT)))
+    if "postgresql" in configured.DATABASES["default"]["ENGINE"] and config.args == config.getini("testpaths"):
+        asking = [test for test in items if asks_a_database(test)]
+        config.hook.pytest_deselected(items=[test for test in items if not asks_a_database(test)])
+        items[:] = asking
 
 
 @pytest.fixture(autouse=True)

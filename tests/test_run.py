@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -181,13 +180,14 @@ def test_a_port_that_is_taken_is_told_with_the_remedy(tmp_path: Path, option: st
 
 def test_the_receiver_ends_when_the_workers_have(tmp_path: Path) -> None:
     """What they have in flight would be of unknown outcome otherwise."""
-    ended = tmp_path / "ended"
-    slow = f"trap 'sleep 1; echo worker >> {ended}; exit' TERM; while true; do sleep 0.1; done"
-    quick = f"trap 'echo receiver >> {ended}; exit' TERM; while true; do sleep 0.1; done"
+    ended, ready = tmp_path / "ended", tmp_path / "ready"
+    ready.touch()
+    slow = f"trap 'sleep 1; echo worker >> {ended}; exit' TERM; echo >> {ready}; while true; do sleep 0.1; done"
+    quick = f"trap 'echo receiver >> {ended}; exit' TERM; echo >> {ready}; while true; do sleep 0.1; done"
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         together = Together({"worker": ["/bin/sh", "-c", slow], "receiver": ["/bin/sh", "-c", quick]}, os.environ)
-        time.sleep(0.5)  # until they have set their traps
+        until(lambda: ready.read_text() == "\n\n")  # They have set their traps.
         together.stop()
     finally:
         for number, handler in handlers.items():

@@ -18,7 +18,7 @@ from mailhub.bench import surroundings
 from mailhub.bench.memory import descendants
 from mailhub.bench.rounds import PEERS
 from tests.delivery.world import postgresql_only
-from tests.installation import Installation, until
+from tests.installation import LONG, Installation, until
 
 COMMAND = [sys.executable, str(settings.BASE_DIR / "manage.py"), "benchmark"]
 
@@ -55,7 +55,7 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind(installation: Installati
         names = "SELECT datname FROM pg_database WHERE datname LIKE %s"
         assert len(installation.rows(names, f"mailhub_benchmark_{command.pid}%")) == 2
         command.send_signal(signal.SIGINT)
-        assert command.wait(60) == 130
+        assert command.wait(LONG) == 130
     finally:
         command.kill()
         command.wait()

@@ -124,16 +124,16 @@ def test_an_authority_that_the_machine_does_not_know_is_not_believed(server: HTT
 
 def test_only_https_is_asked(server: HTTPSServer) -> None:
     with pytest.raises(HTTPError, match="no https URL"):
-        asyncio.run(http.get("http://www.example.test/", most=10, seconds=1, connect=server.connect))
+        asyncio.run(http.get("http://www.example.test/", most=10, seconds=60, connect=server.connect))
 
 
 def test_a_host_that_leads_into_private_networks_is_not_connected_to(dns_server: DNSServer, settings: Settings) -> None:
     settings.MAILHUB_ALLOW_PRIVATE_ADDRESSES = []
     dns_server.add(HOST, "A", "127.0.0.1")
     with pytest.raises(HTTPError, match=r"127\.0\.0\.1 is not a public address"):
-        asyncio.run(http.get(f"https://{HOST}/", most=10, seconds=1))
+        asyncio.run(http.get(f"https://{HOST}/", most=10, seconds=60))
 
 
 def test_a_host_that_does_not_exist_is_an_error_like_another(dns_server: DNSServer) -> None:
     with pytest.raises(HTTPError, match="does not exist"):
-        asyncio.run(http.get("https://nowhere.test/", most=10, seconds=1))
+        asyncio.run(http.get("https://nowhere.test/", most=10, seconds=60))

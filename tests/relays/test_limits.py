@@ -328,7 +328,7 @@ STEPS = st.lists(st.tuples(st.floats(0, 0.7), st.integers(1, 70), st.integers(0,
 STARTS = st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))
 
 
-@effort(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(QUOTAS, min_size=1, max_size=3, unique_by=lambda found: found[:3]), STEPS, STARTS)
 def test_whatever_is_taken_and_given_back_no_window_is_ever_exceeded(
     relay: Relay, quotas: list[tuple[int, str, str, str]], steps: list[tuple[float, int, int, float]], start: datetime
@@ -363,7 +363,7 @@ def test_whatever_is_taken_and_given_back_no_window_is_ever_exceeded(
                 assert sum(count for moment, count in sent if begin <= moment <= begin + length) <= found.limit
 
 
-@effort(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(QUOTAS, st.integers(1, 70), STARTS)
 def test_when_there_is_enough_to_send_nearly_all_that_may_be_sent_is(
     relay: Relay, described: tuple[int, str, str, str], wanted: int, start: datetime

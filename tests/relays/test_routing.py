@@ -149,7 +149,7 @@ def test_what_is_wrong_with_a_sender_is_no_better_through_another_relay(route: R
     assert goes(second, "gmail") == []
 
 
-@effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.booleans()), min_size=1, max_size=6))
 def test_every_message_has_exactly_one_relay_while_any_is_available(route: Route, members: list[tuple[int, int, bool]]) -> None:
     RouteMember.objects.all().delete()

@@ -121,7 +121,7 @@ def test_a_slow_rate_is_kept_though_wake_ups_are_late(relay: Relay) -> None:
     assert sum(take(relay, "gmail", 100, now + number * 5 * SECOND) for number in range(12 * 60)) in (600, 601)
 
 
-@effort(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     rate=st.integers(1, 50),
     per=st.sampled_from(["second", "minute", "hour"]),

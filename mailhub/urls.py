@@ -16,5 +16,6 @@ urlpatterns = [
     path("admin/reset/<uidb64>/<token>/", auth.PasswordResetConfirmView.as_view(), name="password_reset_confirm"),
     path("admin/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
+    path("", include("mailhub.senders.urls")),
     path("", include("campaigns.urls")),
 ]

@@ -77,6 +77,7 @@ class SenderAdmin(ExplainedDeletion[Sender]):
         return [
             page("<int:pk>/confirm/", pages.confirm, "confirm"),
             page("<int:pk>/disable/", pages.disable, "disable"),
+            page("<int:pk>/mail-link/", pages.mail_link, "mail_link"),
             page("trial/<int:relay_pk>/", pages.try_relay, "trial"),
             *super().get_urls(),
         ]

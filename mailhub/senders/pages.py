@@ -24,7 +24,7 @@ from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays.models import Relay, Route, Stream
 from mailhub.relays.pages import demand, page, picture
-from mailhub.senders import records, trial, verdicts
+from mailhub.senders import confirmation, records, trial, verdicts
 from mailhub.senders.forms import TrialForm
 from mailhub.senders.models import DKIMKey, Domain, Finding, Kind, Sender, TextRecord, Verdict
 
@@ -47,7 +47,10 @@ def overview(sender: Sender) -> dict[str, Any]:
 def state_words(sender: Sender) -> str:
     match sender.status:
         case Sender.Status.UNCONFIRMED:
-            return _("It may not send yet: nobody has confirmed that the address is yours.")
+            return _(
+                "It may not send yet: nobody has shown that the address is yours. Have a link mailed to it, publish its domain's record, or"
+                " vouch for it yourself."
+            )
         case Sender.Status.DISABLED:
             return _("Staff took it out of use: nothing is accepted from it.")
         case _other:
@@ -62,6 +65,24 @@ def confirm(request: HttpRequest, pk: int) -> HttpResponse:
     demand(request, "senders.change_sender")
     sender = get_object_or_404(Sender, pk=pk)
     confirm_all(request, [sender])
+    return redirect("admin:senders_sender_change", pk)
+
+
+@require_POST
+def mail_link(request: HttpRequest, pk: int) -> HttpResponse:
+    """A mail to the sender's own address, with a link that confirms it."""
+    demand(request, "senders.change_sender")
+    sender = get_object_or_404(Sender, pk=pk)
+    try:
+        result = confirmation.ask(sender)
+    except confirmation.NoWay:
+        messages.error(request, _("No relay takes its mail at the moment. Give it a route, or make one the default."))
+    else:
+        if result.accepted:
+            _log(request, sender, _("A mail to confirm the address was sent."))
+            messages.success(request, _("A mail is on its way to %(address)s. Open the link in it.") % {"address": sender.email})
+        else:
+            messages.error(request, f"{result.words} {result.remedy} {result.reply}".strip())
     return redirect("admin:senders_sender_change", pk)
 
 

@@ -38,8 +38,17 @@ class Result:
     seconds: float
 
 
-def send(relay: Relay, sender: Sender, to: str) -> Result:
-    """`to`: a normalised address. Counts against the relay's quotas like any mail; one that is accepted ends the relay's rest."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a mail says."""
+
+    subject: str
+    text: str
+
+
+def send(relay: Relay, sender: Sender, to: str, words: Words | None = None) -> Result:
+    """`to`: a normalised address; without `words` the mail says what it is for. Counts against the relay's quotas like any mail; one that
+    is accepted ends the relay's rest."""
     with transaction.atomic():
         now = clock.now()
         if not limits.take(relay, 1, now):
@@ -47,7 +56,7 @@ def send(relay: Relay, sender: Sender, to: str) -> Result:
     begun = time.monotonic()
     error: Exception | None = None
     try:
-        reply = async_to_sync(_hand_over)(relay.provider(), _envelope(relay, sender, to))
+        reply = async_to_sync(_hand_over)(relay.provider(), _envelope(sender, to, words or _trial(relay)))
     except (SendError, TimeoutError) as problem:
         error = problem
     seconds = time.monotonic() - begun
@@ -57,8 +66,8 @@ def send(relay: Relay, sender: Sender, to: str) -> Result:
     if not isinstance(error, OutcomeUnknown | TimeoutError):
         with transaction.atomic():
             limits.give_back(relay, 1, clock.now(), since=now)
-    words, remedy = _explained(error)
-    return Result(False, words, remedy, str(error), seconds)
+    explained, remedy = _explained(error)
+    return Result(False, explained, remedy, str(error), seconds)
 
 
 async def _hand_over(provider: Provider, envelope: Envelope) -> Reply:
@@ -70,15 +79,22 @@ async def _hand_over(provider: Provider, envelope: Envelope) -> Reply:
             await session.close()
 
 
-def _envelope(relay: Relay, sender: Sender, to: str) -> Envelope:
+def _trial(relay: Relay) -> Words:
+    return Words(
+        _("A test mail by way of %(relay)s") % {"relay": relay},
+        _("MailHub sent this mail through the relay “%(relay)s”. It works as far as this mailbox.") % {"relay": relay},
+    )
+
+
+def _envelope(sender: Sender, to: str, words: Words) -> Envelope:
     mail = EmailMessage(POLICY)
     mail["From"] = Address(sender.name, addr_spec=addresses.on_the_wire(sender.email))
     mail["To"] = Address(addr_spec=addresses.on_the_wire(to))
-    mail["Subject"] = _("A test mail by way of %(relay)s") % {"relay": relay}
+    mail["Subject"] = words.subject
     mail["Date"] = formatdate()
     mail["Message-ID"] = make_msgid(domain=addresses.domain(sender.email))
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(_("MailHub sent this mail through the relay “%(relay)s”. It works as far as this mailbox.") % {"relay": relay})
+    mail.set_content(words.text)
     data = mail.as_bytes()
     domain = addresses.domain(sender.email)
     signer = dkim.signers([domain]).get(domain)

@@ -102,7 +102,7 @@ def test_saving_undoes_no_deed_done_meanwhile(admin_client: Client, sender: Send
 
 
 def test_staff_confirm_and_the_history_tells_who(admin_client: Client, sender: Sender) -> None:
-    assert "nobody has confirmed that the address is yours" in text(admin_client.get(change(sender)))
+    assert "nobody has shown that the address is yours" in text(admin_client.get(change(sender)))
     assert admin_client.get(deed(sender, "confirm")).status_code == 405
     assert "1 sender may send now." in text(admin_client.post(deed(sender, "confirm"), follow=True))
     sender.refresh_from_db()

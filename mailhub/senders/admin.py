@@ -182,7 +182,7 @@ class DomainAdmin(ExplainedDeletion[Domain]):
 
 class MemberInline(admin.TabularInline[RouteMember, Route]):
     model = RouteMember
-    fields = ("relay", "position", "weight")
+    fields = ("relay", "position", "weight", "destinations")
     ordering = ("position", "pk")
     verbose_name = pgettext_lazy("mail", "relay")
     verbose_name_plural = pgettext_lazy("mail", "relays")

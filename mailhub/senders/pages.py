@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -262,11 +262,12 @@ def standing(domain: Domain, rows: Sequence[Finding]) -> tuple[str, str, str]:
         kinds = list(dict.fromkeys(str(Kind(row.kind).label) for row in trouble))
         words = _("Something is to be done: %(kinds)s.") % {"kinds": pgettext("between things", ", ").join(kinds)}
         worst = Verdict.WRONG if any(row.verdict == Verdict.WRONG for row in trouble) else Verdict.MISSING
-        return worst, Verdict(worst).label, words
-    return "pass", Verdict.PASS.label, _("Receivers find all that they ask for.")
+        return worst, str(worst.label), words
+    return "pass", str(Verdict.PASS.label), _("Receivers find all that they ask for.")
 
 
 def _key_line(key: DKIMKey) -> dict[str, Any]:
+    at: datetime | None
     match key.status:
         case DKIMKey.Status.NEW:
             tone, at = "queued", key.created_at

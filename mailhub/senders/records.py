@@ -261,7 +261,7 @@ async def _spf(about: Subject) -> list[Seen]:
     try:
         permission = await spf.read(about.name)
     except spf.PermError as error:
-        return finding(Verdict.WRONG, published, problem=error.problem, **error.about)
+        return [Seen(Kind.SPF, Verdict.WRONG, about.name, "TXT", "", published, error.problem, error.about)]
     if permission is None:
         return finding(Verdict.MISSING, "", _with_terms("v=spf1 ~all", wanted), "spf_missing")
     if permission.others == "+":

@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
 
-.PHONY: help setup demo run test test-sqlite test-postgresql bench faults bounce-score lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults bounce-score lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -44,6 +44,10 @@ lint: .venv/dev ## style, types, migrations, deployment checks
 bench: .venv/dev ## what this machine can do, beside the least that any program does and beside others; BENCH="--rounds 1" for less
 	scripts/install_packages
 	scripts/with_postgresql $(BIN)/python manage.py benchmark $(BENCH)
+
+size: .venv/dev ## what becomes of it with ten million messages and two million contacts; SIZE="--messages 1000000" for less
+	scripts/install_packages
+	scripts/with_postgresql $(BIN)/python manage.py benchmark_size $(SIZE)
 
 faults: .venv/dev ## kills, cuts off and starves everything at random points, and counts what is lost or doubled; FAULTS="--points 5" for less
 	scripts/install_packages

@@ -53,10 +53,12 @@ def forget_bodies(before: datetime) -> int:
 def _empty(contents: Collection[int]) -> int:
     """Those of which staff have not sent a mail again meanwhile. Index delivery_message_content."""
     messages = Message.objects.filter(content__in=contents, stream=Stream.TRANSACTIONAL)
-    held = messages.order_by("pk").select_for_update(no_key=True).values_list("content", "status")
-    waiting = {content for content, status in held if status in OPEN}
+    held = list(messages.order_by("pk").select_for_update(no_key=True).values_list("pk", "content", "status"))
+    waiting = {content for _pk, content, status in held if status in OPEN}
     over = [pk for pk in contents if pk not in waiting]
-    messages.filter(content__in=over).exclude(data={}).update(data={})
+    # By their own keys: looking for them by so many contents once more, PostgreSQL would rather read all messages.
+    settled = [pk for pk, content, _status in held if content not in waiting]
+    Message.objects.filter(pk__in=settled).exclude(data={}).update(data={})
     return Content.objects.filter(pk__in=over).update(html="", text="", raw=None)
 
 

@@ -60,9 +60,9 @@ class RowList(Newest):
     asks: str
 
     @property
-    def crowded(self) -> bool:
-        """A search found more people than it shows."""
-        return bool(self.query) and len(people(self.query)) >= MOST_FOUND
+    def truncated(self) -> bool:
+        """A search found more than it shows: of rows, or already of people."""
+        return super().truncated or (bool(self.query) and len(people(self.query)) >= MOST_FOUND)
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         found = super().get_queryset(request, exclude_parameters)
@@ -278,7 +278,7 @@ class ContactList(Newest):
     members: QuerySet[Any, int] | None = None
 
     @property
-    def crowded(self) -> bool:
+    def truncated(self) -> bool:
         """A search found more than it shows."""
         return bool(self.query) and self.result_count >= MOST_FOUND
 

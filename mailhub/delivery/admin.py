@@ -33,9 +33,8 @@ TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
 PUBLIC_ID = re.compile(r"<?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:@.*)?", re.IGNORECASE | re.DOTALL)
 # What the list does not show and may be long.
 LONG = ("data", "content__html", "content__text", "content__raw", "content__headers")
-# Messages, or people, that are found by the beginning of an address; and of their events and the like the rows that are looked at.
+# Messages, or people, that are found by the beginning of an address; and rows of them, such as events.
 MOST_FOUND = 1_000
-MOST_ROWS = 5_000
 
 View = Callable[..., HttpResponseBase]
 
@@ -49,8 +48,8 @@ def addressed(messages: QuerySet[Message], term: str) -> list[int]:
 
 
 def rows_of(rows: QuerySet[Any], column: str, keys: list[int]) -> list[int]:
-    """Keys of the rows that belong to these; MOST_ROWS at most. By an index on `column`, and as a list, for the same reason."""
-    return list(rows.order_by().filter(**{f"{column}__in": keys}).values_list("pk", flat=True)[:MOST_ROWS])
+    """Keys of the rows that belong to these; MOST_FOUND at most. By an index on `column`, and as a list, for the same reason."""
+    return list(rows.order_by().filter(**{f"{column}__in": keys}).values_list("pk", flat=True)[:MOST_FOUND])
 
 
 def key(term: str) -> str:
@@ -67,6 +66,11 @@ class Newest(ChangeList):
     #: that is the case here, and there are more rows
     bounded = False
     window = WINDOW
+
+    @property
+    def truncated(self) -> bool:
+        """A search found more than it shows."""
+        return bool(self.query) and self.result_count >= MOST_FOUND
 
     def within_window(self, found: QuerySet[Any], rows: QuerySet[Any], column: str = "pk") -> QuerySet[Any]:
         """`found` without those of `rows` that are older, by a column that grows with time and has an index: a look at either end of it."""
@@ -87,12 +91,7 @@ class Newest(ChangeList):
 class MessageList(Newest):
     """Every way to ask for messages ends with an index that bounds what is read, however many there are.
 
-    Each takes 0.02 to 0.35 s of 2,000,000 on PostgreSQL, beside other work on two cores."""
-
-    @property
-    def crowded(self) -> bool:
-        """A search found more than it shows."""
-        return bool(self.query) and self.result_count >= MOST_FOUND
+    docs/performance.md has what each takes of ten million."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Message]:
         found: QuerySet[Message] = super().get_queryset(request, exclude_parameters)

@@ -609,13 +609,16 @@ def test_a_batchs_page_is_told_how_it_goes(admin_client: Client, make: Make, bat
 # --------------------------------------------------------------------------------------------------------------------- events
 
 
-def test_events_are_read_and_found_by_recipient(admin_client: Client, make: Make) -> None:
+def test_events_are_read_and_found_by_recipient(admin_client: Client, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("hana@example.net", "taro@example.net"):
         Event.objects.create(message=make(address), type="opened", at=NOW(), detail="once")
     page = text(admin_client.get(list_of("event")))
     assert "hana@example.net" in page and "opened" in page and url(Message.objects.get(address="hana@example.net")) in page
     found = admin_client.get(list_of("event", q="hana"))
     assert [event.message.address for event in found.context["cl"].result_list] == ["hana@example.net"]
+    assert "Write more of the address." not in text(found)
+    monkeypatch.setattr(delivery_admin, "MOST_FOUND", 1)
+    assert "Write more of the address." in text(admin_client.get(list_of("event", q="hana")))
     event = Event.objects.first()
     assert admin_client.get(url(event)).status_code == 200
     assert admin_client.post(url(event), {}).status_code == 403

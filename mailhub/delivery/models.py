@@ -209,13 +209,17 @@ class Message(models.Model):
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     stream = models.CharField(_("stream"), max_length=15, choices=Stream)
     status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.QUEUED)
+    # No constraint in the database on what a batch's messages share: it would be one more look-up a message. Nobody deletes a batch, which
+    # keeps its content by a constraint; a content without one is deleted by retention.forget_contents() alone, long after it was made.
     batch = models.ForeignKey(
-        Batch, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False, verbose_name=_("batch")
+        Batch, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False, db_constraint=False, verbose_name=_("batch")
     )
-    content = models.ForeignKey(Content, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("content"))
+    content = models.ForeignKey(
+        Content, models.PROTECT, related_name="messages", db_index=False, db_constraint=False, verbose_name=_("content")
+    )
     sender = models.ForeignKey(Sender, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("sender"))
     # Whose servers it goes to, known when it is made (relays/destinations.py): claims take from each destination apart, so that one
-    # that is left alone costs the others nothing. No constraint in the database: it would be one more look-up a message.
+    # that is left alone costs the others nothing. No constraint in the database here either.
     destination = models.ForeignKey(
         Destination,
         models.PROTECT,

@@ -50,8 +50,10 @@ GROUPS = (
         {
             "relays.Relay": "relay",
             "relays.Route": "route",
+            "relays.Parking": "pause",
             "relays.IPPool": "pool",
             "relays.DedicatedIP": "ip",
+            "relays.Destination": "destination",
             "senders.Sender": "sender",
             "senders.Domain": "domain",
         },
@@ -77,6 +79,8 @@ PART_OF = {
     "delivery.Lease": "delivery.Worker",
     "relays.Quota": "relays.Relay",
     "relays.QuotaUse": "relays.Relay",
+    "relays.ResponseRule": "relays.Destination",
+    "relays.Slowdown": "relays.Parking",
     "senders.DKIMKey": "senders.Domain",
     "transactional.Credential": "transactional.Project",
 }

@@ -27,7 +27,7 @@ from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Sup
 from mailhub.delivery.workers import QUEUES
 from mailhub.lib import clock
 from mailhub.middleware import POLICY
-from mailhub.relays.models import DedicatedIP, InboxMail, IPPool, Relay, Route, RouteMember, Stream
+from mailhub.relays.models import DedicatedIP, InboxMail, IPPool, Parking, Relay, ResponseRule, Route, RouteMember, Slowdown, Stream
 from mailhub.senders.models import Sender
 from transactional.models import Project, Submission
 from transactional.models import Template as TransactionalTemplate
@@ -120,6 +120,9 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     TransactionalTemplate.objects.create(key="order", language="en", subject="Your order", html="<p>Thanks</p>")
     Submission.objects.create(content=content, via="backend", accepted_at=now)
     Group.objects.create(name="Editors")
+    held = {"relay": relay, "destination_id": "gmail", "since": now, "until": now + timedelta(hours=1)}
+    Parking.objects.create(**held, allowance=10, reason="Busy")
+    Slowdown.objects.create(**held, rule=ResponseRule.objects.get(key="gmail-rate"), rate=10)
 
 
 def side_bar(page: str) -> list[tuple[str, list[str]]]:
@@ -143,7 +146,19 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
     assert side_bar(text(staff.get("/admin/"))) == [
         ("Send", ["campaigns/campaign", "campaigns/template"]),
         ("People", ["campaigns/contact", "campaigns/mailinglist", "delivery/suppression", "campaigns/import", "campaigns/consent"]),
-        ("Deliver", ["relays/relay", "relays/route", "relays/ippool", "relays/dedicatedip", "senders/sender", "senders/domain"]),
+        (
+            "Deliver",
+            [
+                "relays/relay",
+                "relays/route",
+                "relays/parking",
+                "relays/ippool",
+                "relays/dedicatedip",
+                "relays/destination",
+                "senders/sender",
+                "senders/domain",
+            ],
+        ),
         ("Look", ["delivery/message", "delivery/batch", "delivery/event", "relays/inboxmail"]),
         ("Connect", ["transactional/project", "transactional/template", "transactional/submission"]),
         ("Operate", ["delivery/worker", "auth/user", "auth/group"]),

@@ -2,29 +2,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import uuid4
 
 from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Prefetch, Q, QuerySet, Sum
+from django.db.models import Count, Prefetch, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mailhub.admin import BigTableAdmin
+from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
-from mailhub.relays import limits, pages, providers
+from mailhub.relays import destinations, limits, pages, parking, providers
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.forms import DedicatedIPForm, QuotaForm, RelayForm
+from mailhub.relays.forms import DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm
 from mailhub.relays.limits import Standing
-from mailhub.relays.models import DedicatedIP, InboxMail, IPPool, Quota, Relay, RouteMember
+from mailhub.relays.models import (
+    DedicatedIP,
+    Destination,
+    InboxMail,
+    IPPool,
+    Parking,
+    Quota,
+    Relay,
+    ResponseRule,
+    RouteMember,
+    Slowdown,
+)
 
 View = Callable[..., HttpResponseBase]
 
@@ -232,6 +246,222 @@ class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
     list_filter = (("pool", admin.RelatedOnlyFieldListFilter),)
     search_fields = ("address", "ehlo_name")
     list_select_related = ("pool",)
+
+
+# -------------------------------------------------------------------------------------------------------------- destinations
+
+FIGURES = (_("Where the figures are from"), {"fields": ["source", "as_of", "confidence"]})
+
+
+def figures(row: Destination | ResponseRule) -> SafeString:
+    return pages.two_lines(row.get_confidence_display(), row.source or "—")
+
+
+@admin.register(Destination)
+class DestinationAdmin(admin.ModelAdmin[Destination]):
+    lead = _("Mailboxes behind the same servers, and how much these take. The limits hold for mail that leaves from own addresses.")
+    form = DestinationForm
+    list_display = ("title", "at_once", "per_connection", "rate_words", "domain_count", "rule_count", "figures")
+    list_filter = ("confidence",)
+    search_fields = ("name", "key", "domains__domain")
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Destination]:
+        found = super().get_queryset(request)
+        listed, learnt = Q(domains__learnt_at__isnull=True), Q(domains__learnt_at__isnull=False)
+        return found.annotate(
+            listed=Count("domains", filter=listed, distinct=True),
+            learnt=Count("domains", filter=learnt, distinct=True),
+            ruled=Count("rules", distinct=True),
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Destination | None = None) -> Any:
+        return [
+            (None, {"fields": ["name"] if obj else ["key", "name"]}),
+            (_("Who belongs to it"), {"fields": ["listed_domains", "mx_suffixes"]}),
+            (_("How much at once"), {"fields": ["connections", "messages_per_connection", ("rate", "per"), "tls_required"]}),
+            FIGURES,
+        ]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Destination | None = None) -> bool:
+        # Mail that waits names it.
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Destination, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if "listed_domains" in form.changed_data:
+            destinations.enter(obj, form.cleaned_data["listed_domains"])
+
+    @admin.display(description=_("name"), ordering="name")
+    def title(self, destination: Destination) -> SafeString:
+        return pages.two_lines(destination, ", ".join(destination.suffixes) or "—")
+
+    @admin.display(description=_("connections"), ordering="connections")
+    def at_once(self, destination: Destination) -> str:
+        return pages.grouped(destination.connections) if destination.connections else "—"
+
+    @admin.display(description=_("mails per connection"), ordering="messages_per_connection")
+    def per_connection(self, destination: Destination) -> str:
+        return pages.grouped(destination.messages_per_connection) if destination.messages_per_connection else "—"
+
+    @admin.display(description=_("rate"))
+    def rate_words(self, destination: Destination) -> str:
+        return pages.rate(destination.rate, destination.get_per_display()) or "—"
+
+    @admin.display(description=_("domains"))
+    def domain_count(self, destination: Any) -> str:
+        words = pages.grouped(destination.listed)
+        return gettext("%(listed)s, %(found)s found") % {"listed": words, "found": destination.learnt} if destination.learnt else words
+
+    @admin.display(description=_("reply rules"))
+    def rule_count(self, destination: Any) -> SafeString | str:
+        if not destination.ruled:
+            return "—"
+        url = reverse("admin:relays_responserule_changelist")
+        return format_html('<a href="{}?destination__key__exact={}">{}</a>', url, destination.pk, destination.ruled)
+
+    @admin.display(description=_("figures"), ordering="confidence")
+    def figures(self, destination: Destination) -> SafeString:
+        return figures(destination)
+
+
+@admin.register(ResponseRule)
+class ResponseRuleAdmin(ExplainedDeletion[ResponseRule]):
+    lead = _("What to do when a server says something: leave its mailboxes alone for a while, or send them less.")
+    form = ResponseRuleForm
+    list_display = ("title", "where", "deed", "when", "active", "figures")
+    list_filter = ("active", "action", ("destination", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("name", "pattern", "sample")
+    instead = _("Take it out of use instead: it does nothing then.")
+    list_select_related = ("destination",)
+    fieldsets = (
+        (None, {"fields": ["name", "active"]}),
+        (_("What is said"), {"fields": ["destination", "pattern", "sample", "position", ("trigger", "within")]}),
+        (_("What is done"), {"fields": ["action", "scope", "lasts", ("rate", "per"), "connections", "keeps_mail"]}),
+        FIGURES,
+    )
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def obstacles(self, obj: ResponseRule) -> Iterable[str]:
+        if obj.shipped_as:
+            yield gettext("It comes with MailHub, and would come back with the next version.")
+
+    def save_model(self, request: HttpRequest, obj: ResponseRule, form: Any, change: bool) -> None:
+        obj.key = obj.key or f"own-{uuid4().hex[:12]}"
+        super().save_model(request, obj, form, change)
+        self._try(request, obj)
+
+    def _try(self, request: HttpRequest, rule: ResponseRule) -> None:
+        """Say which rule the sample reply meets, now that this one is saved."""
+        if not rule.active:
+            return
+        first = parking.first_met(rule.destination_id, rule.sample)
+        if first == rule:
+            self.message_user(request, gettext("Tried: the sample reply meets this rule."))
+        else:
+            words = gettext(
+                "The sample reply meets “%(rule)s” first: this rule does nothing for it. Lower its position, or change a pattern."
+            )
+            self.message_user(request, words % {"rule": first}, messages.WARNING)
+
+    @admin.display(description=_("name"), ordering="name")
+    def title(self, rule: ResponseRule) -> SafeString:
+        return pages.two_lines(rule, rule.sample)
+
+    @admin.display(description=_("destination"), ordering="destination")
+    def where(self, rule: ResponseRule) -> str:
+        return str(rule.destination or gettext("any"))
+
+    @admin.display(description=_("what is done"))
+    def deed(self, rule: ResponseRule) -> SafeString:
+        lasts = pages.minutes(rule.lasts)
+        if rule.action == ResponseRule.Action.PARK:
+            return pages.two_lines(gettext("left alone for %(time)s") % {"time": lasts}, rule.get_scope_display())
+        return pages.two_lines(pages.slowed_to(rule), gettext("for %(time)s") % {"time": lasts})
+
+    @admin.display(description=_("after"))
+    def when(self, rule: ResponseRule) -> str:
+        if rule.trigger == 1:
+            return gettext("the first")
+        return gettext("%(count)s within %(time)s") % {"count": rule.trigger, "time": pages.minutes(rule.within)}
+
+    @admin.display(description=_("figures"), ordering="confidence")
+    def figures(self, rule: ResponseRule) -> SafeString:
+        return figures(rule)
+
+
+class HeldAdmin(ReadOnlyAdmin[Any]):
+    """What is held back: to be looked at, and to be let go."""
+
+    actions = ("let_go",)
+    list_filter: Any = (("relay", admin.RelatedOnlyFieldListFilter), ("destination", admin.RelatedOnlyFieldListFilter))
+    list_display_links = None
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("relay", "destination").defer("relay__secrets").order_by("-since")
+
+    def has_let_go_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"relays.change_{self.opts.model_name}")
+
+    @admin.action(description=_("Let go on now…"), permissions=["let_go"])
+    def let_go(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return pages.let_go(request, queryset)
+
+    @admin.display(description=_("destination"), ordering="destination")
+    def where(self, row: Any) -> SafeString:
+        return pages.two_lines(row.destination, gettext("through %(relay)s") % {"relay": row.relay})
+
+    @admin.display(description=_("until"), ordering="until")
+    def until_when(self, row: Any) -> SafeString:
+        def shown(moment: Any) -> str:
+            return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
+
+        return pages.two_lines(shown(row.until), gettext("since %(moment)s") % {"moment": shown(row.since)})
+
+
+@admin.register(Parking)
+class ParkingAdmin(HeldAdmin):
+    lead = _("Destinations that are left alone for a while, because of what their servers said. Their mail waits; all other mail flows.")
+    empty_hint = _("No server has asked for it, so all mail flows.")
+    list_display = ("where", "state", "until_when", "why", "strikes")
+
+    @admin.display(description=_("state"))
+    def state(self, row: Parking) -> SafeString:
+        whose = gettext("mail from %(domain)s") % {"domain": row.sender_domain} if row.sender_domain else gettext("all its mail")
+        if row.until > clock.now() and not row.probing:
+            return pages.two_lines(badge("resting", gettext("left alone")), whose)
+        few = gettext("%(count)s at once") % {"count": row.allowance}
+        return pages.two_lines(badge("deferred", gettext("tried again")), f"{whose}, {few}")
+
+    @admin.display(description=_("why"))
+    def why(self, row: Parking) -> SafeString:
+        return pages.two_lines(row.words, row.reply or "—")
+
+
+@admin.register(Slowdown)
+class SlowdownAdmin(HeldAdmin):
+    lead = _("Destinations that get less for a while, because of what their servers said.")
+    empty_hint = _("No server has asked for it, so mail flows as fast as it may.")
+    list_display = ("where", "limit", "until_when", "why")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("rule").filter(until__gt=clock.now())
+
+    @admin.display(description=_("limit"))
+    def limit(self, row: Slowdown) -> str:
+        return pages.slowed_to(row)
+
+    @admin.display(description=_("why"))
+    def why(self, row: Slowdown) -> SafeString:
+        rule = format_html('<a href="{}">{}</a>', reverse("admin:relays_responserule_change", args=[row.rule_id]), row.rule)
+        return pages.two_lines(rule, row.reply or "—")
 
 
 # --------------------------------------------------------------------------------------------------------------------- inbox

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from mailhub.relays import providers
-from mailhub.relays.models import DedicatedIP, Quota, Relay, Route
+from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, ResponseRule, Route
 
 # RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
 HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -162,6 +162,56 @@ class RouteForm(forms.ModelForm[Route]):
         if other:
             raise ValidationError(_("That is “%(route)s” already. Take it away there first."), params={"route": other})
         return stream
+
+
+# -------------------------------------------------------------------------------------------------------------- destinations
+
+
+class DestinationForm(forms.ModelForm[Destination]):
+    listed_domains = forms.CharField(
+        label=_("Domains"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6, "class": "vLargeTextField"}),
+        help_text=_("One a line. What direct delivery finds by the mail exchangers is known besides."),
+    )
+
+    class Meta:
+        model = Destination
+        fields = (
+            "key", "name", "mx_suffixes", "connections", "messages_per_connection", "rate", "per", "tls_required",
+            "source", "as_of", "confidence",
+        )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            listed = self.instance.domains.filter(learnt_at__isnull=True)
+            self.initial["listed_domains"] = "\n".join(listed.values_list("domain", flat=True))
+
+    def clean_listed_domains(self) -> list[str]:
+        return self._names("listed_domains")
+
+    def clean_mx_suffixes(self) -> str:
+        return "\n".join(f".{name}" for name in self._names("mx_suffixes"))
+
+    def _names(self, field: str) -> list[str]:
+        """A host name a line, as the DNS has it."""
+        found = []
+        for line in self.cleaned_data[field].split():
+            name = line.strip(".").lower()
+            if not HOST_NAME.match(name):
+                raise ValidationError(_("“%(name)s” is not a domain. Write one a line, such as example.com."), params={"name": line})
+            found.append(name)
+        return list(dict.fromkeys(found))
+
+
+class ResponseRuleForm(forms.ModelForm[ResponseRule]):
+    class Meta:
+        model = ResponseRule
+        fields = (
+            "name", "active", "destination", "pattern", "sample", "position", "trigger", "within", "action", "scope", "lasts",
+            "rate", "per", "connections", "keeps_mail", "source", "as_of", "confidence",
+        )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------------- addresses

@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, validate_slug
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import clock, states
 from mailhub.lib.fields import EncryptedJSONField
@@ -338,6 +338,11 @@ def spacing(rate: int | None, per: str) -> timedelta | None:
     return UNIT_LENGTH[Unit(per)] / rate if rate else None
 
 
+def shipped_words(text: str) -> str:
+    """A text that MailHub ships as a row, in the reader's language; what staff wrote stays as it is."""
+    return gettext(text) if text else text
+
+
 class Figures(models.Model):
     """Figures that somebody published, or that we chose: who, when, and how far to trust them. Shipped with MailHub, edited by staff."""
 
@@ -397,7 +402,7 @@ class Destination(Figures):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return shipped_words(self.name)
 
     @property
     def suffixes(self) -> list[str]:
@@ -477,7 +482,7 @@ class ResponseRule(Figures):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return shipped_words(self.name)
 
     def clean(self) -> None:
         try:
@@ -526,6 +531,11 @@ class Parking(models.Model):
 
     def __str__(self) -> str:
         return f"{self.destination} / {self.relay}"
+
+    @property
+    def words(self) -> str:
+        """Why, in the reader's language: it is stored as the rule's name was at the time."""
+        return shipped_words(self.reason)
 
 
 class Slowdown(models.Model):

@@ -9,9 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Model, Sum
+from django.db.models import Model, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -20,14 +21,15 @@ from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from mailhub.admin import badge, meter
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
-from mailhub.relays import limits, providers, reading
+from mailhub.relays import limits, parking, providers, reading
 from mailhub.relays.limits import Standing
-from mailhub.relays.models import InboxMail, Quota, Relay, RouteMember
+from mailhub.relays.models import InboxMail, Quota, Relay, ResponseRule, RouteMember, Slowdown
 from mailhub.relays.reading import Mail
 
 # A permission of the package above, hence by its name.
@@ -231,6 +233,36 @@ def picture(members: Iterable[RouteMember], at: datetime) -> list[Step]:
         steps.append(Step(serves, parts))
         served = served or serves
     return steps
+
+
+# -------------------------------------------------------------------------------------------------------------- destinations
+
+
+def rate(number: int | None, unit: str) -> str:
+    return _("%(rate)s a %(unit)s") % {"rate": grouped(number), "unit": unit} if number else ""
+
+
+def minutes(seconds: int) -> str:
+    return _("%(minutes)s min") % {"minutes": grouped(max(round(seconds / 60), 1))}
+
+
+def slowed_to(row: ResponseRule | Slowdown) -> str:
+    """A rate, a number of connections, or both."""
+    most = ngettext("%(count)s connection", "%(count)s connections", row.connections) if row.connections else ""
+    return ", ".join(filter(None, [rate(row.rate, row.get_per_display()), most % {"count": row.connections} if most else ""]))
+
+
+def let_go(request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
+    """An action on what is held back: asks first, and names it. None when it is done."""
+    held = list(chosen)
+    if "confirmed" in request.POST:
+        done = parking.release(chosen.model._default_manager.filter(pk__in=[row.pk for row in held]))
+        LogEntry.objects.log_actions(request.user.pk, held, CHANGE, _("It goes on at once."))
+        words = ngettext("%(count)s destination gets its mail again.", "%(count)s destinations get their mail again.", done)
+        messages.success(request, words % {"count": done})
+        return None
+    title = ngettext("Let %(count)s destination go on now?", "Let %(count)s destinations go on now?", len(held))
+    return page(request, "admin/relays/let_go.html", title % {"count": len(held)}, chosen.model, held=held)
 
 
 # --------------------------------------------------------------------------------------------------------------------- inbox

@@ -11,12 +11,12 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from mailhub.lib import clock
 from mailhub.relays.base import Fault, Refused, Reply, SendError
@@ -47,9 +47,7 @@ class Watch:
         self.relay = relay
         #: of many systems there is no one fact: only their own mails wait. A relay that is no direct one is a single system, though.
         self.blind_to = {OTHER} if relay.is_direct else set()
-        self.rules: dict[str | None, list[ResponseRule]] = {}
-        for rule in ResponseRule.objects.filter(active=True).order_by("position", "key"):
-            self.rules.setdefault(rule.destination_id, []).append(rule)
+        self.rules = in_use()
         #: rules met since the last store(): with destination, sender's domain and the last reply
         self.met: Counter[tuple[ResponseRule, str, str]] = Counter()
         #: the last thing that was said
@@ -75,7 +73,7 @@ class Watch:
         if destination in self.blind_to:
             return None
         reply = error.reply
-        rule = self.rule(destination, str(reply))
+        rule = first_of(self.rules, destination, str(reply))
         if rule:
             self.met[rule, destination, domain] += 1
             self.said[destination, domain] = reply
@@ -89,12 +87,6 @@ class Watch:
                 self.broken.add(destination)
                 self.closed.add((destination, ""))
         return rule
-
-    def rule(self, destination: str, reply: str) -> ResponseRule | None:
-        for rule in self.rules.get(destination, []) + self.rules.get(None, []):
-            if rule.expression.search(reply):
-                return rule
-        return None
 
     @property
     def has_news(self) -> bool:
@@ -114,7 +106,8 @@ class Watch:
         broken, self.broken = self.broken, set()
         for destination in broken | {key for key, count in self.row.items() if count >= BREAKS_TRIED and is_tried(self.relay, key)}:
             self.row.pop(destination, None)
-            reason = _("Mail after mail was not taken.")
+            # Stored in English, as the rules' names are: each of the staff reads it in their own language.
+            reason = gettext_noop("Mail after mail was not taken.")
             self.park((destination, ""), REST, reason, self.said[destination, ""], now)
         if taken_by:
             recover(self.relay, taken_by, now)
@@ -135,6 +128,25 @@ class Watch:
     def park(self, pair: Pair, first: timedelta, reason: str, reply: Reply, now: datetime) -> None:
         self.closed.add(pair)
         park(self.relay, pair, first, reason, str(reply), now)
+
+
+def in_use() -> dict[str | None, list[ResponseRule]]:
+    """By destination, those for any under None, in the order in which they are tried."""
+    found: dict[str | None, list[ResponseRule]] = {}
+    for rule in ResponseRule.objects.filter(active=True).order_by("position", "key"):
+        found.setdefault(rule.destination_id, []).append(rule)
+    return found
+
+
+def first_of(rules: Mapping[str | None, Sequence[ResponseRule]], destination: str | None, reply: str) -> ResponseRule | None:
+    """The rule that decides what follows from a reply."""
+    tried = [*(rules.get(destination, []) if destination else []), *rules.get(None, [])]
+    return next((rule for rule in tried if rule.expression.search(reply)), None)
+
+
+def first_met(destination: str | None, reply: str) -> ResponseRule | None:
+    """The same, of the rules that are in use now."""
+    return first_of(in_use(), destination, reply)
 
 
 def is_of_recipient(error: SendError) -> bool:
@@ -207,6 +219,6 @@ def recover(relay: Relay, taken_by: Collection[Pair], now: datetime) -> None:
             Parking.objects.filter(pk=row.pk).update(allowance=row.allowance * 2, until=now, probing=False)
 
 
-def release(parkings: QuerySet[Parking]) -> int:
+def release(held: QuerySet[Parking] | QuerySet[Slowdown]) -> int:
     """Staff have mended what was wrong: as if nothing had been. Returns how many."""
-    return parkings.delete()[0]
+    return held.delete()[0]

@@ -1,0 +1,55 @@
+"""Names in destinations.toml, for translators: rows keep them in English, and pages show them in the reader's language.
+
+Names of services, such as Gmail, are the same in every language and not here."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_noop as _
+
+NAMES = (
+    _("All others"),
+    _("Orange (France)"),
+    _("Mail is deferred by reputation"),
+    _("Gmail misses a PTR record of the address that mail leaves from"),
+    _("Gmail finds no passing SPF, DKIM or DMARC of the sender's domain"),
+    _("Gmail wants TLS"),
+    _("Gmail sees an unusual rate of mail"),
+    _("Gmail finds the mail suspicious, by the reputation of the address or domain"),
+    _("Outlook.com finds no passing SPF, DKIM or DMARC of the sender's domain"),
+    _("Outlook.com has the address that mail leaves from on its block list"),
+    _("Outlook.com denies access"),
+    _("Outlook.com wants fewer connections"),
+    _("Outlook.com limits the rate by reputation"),
+    _("Outlook.com is busy"),
+    _("Outlook.com has a temporary error"),
+    _("Microsoft 365 bans the address that mail leaves from"),
+    _("Yahoo defers mail: complaints or volume (TS02)"),
+    _("Yahoo defers all mail from this address (TS03)"),
+    _("Yahoo defers mail: unexpected volume or complaints (TS04)"),
+    _("Yahoo defers mail for longer (TSS05, IPTS05)"),
+    _("Yahoo defers mail from this address (IPTS04)"),
+    _("Yahoo has the address that mail leaves from on a block list"),
+    _("Yahoo wants fewer mails on a connection"),
+    _("iCloud's servers find the sender's domain on a list of Spamhaus (DBL)"),
+    _("iCloud wants us to come back later"),
+    _("Comcast limits the sender (RL000010)"),
+    _("Comcast limits the rate"),
+    _("Mimecast is short of resources"),
+    _("Orange wants fewer connections"),
+    _("Orange refuses its service"),
+    _("Orange finds the address that mail leaves from on a block list"),
+    _("GMX wants fewer connections"),
+    _("GMX refuses mail by its policy"),
+    _("GMX limits mail by its policy"),
+    _("GMX speaks of violations"),
+    _("Netvigator wants fewer mails in a session"),
+    _("QQ Mail limits the frequency"),
+    _("NetEase takes the mail for spam (DT:SPM)"),
+    _("NetEase limits the frequency"),
+    _("Yahoo! JAPAN defers mail from this address (VS98)"),
+    _("Yahoo! JAPAN defers mail: unexpected volume or complaints (TS04)"),
+    _("Yahoo! JAPAN waited too long for us"),
+    _("docomo knows none of many addresses in a row: it may be blocking us"),
+    _("au knows none of many addresses in a row: it may be blocking us"),
+    _("SoftBank knows none of many addresses in a row: it may be blocking us"),
+)

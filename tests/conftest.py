@@ -54,7 +54,7 @@ PATIENT = (
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     """What asks no database is the same on all: it runs on SQLite, and once is enough. What is asked for by name runs anyway."""
-    if config.getoption("numprocesses", None):
+    if hasattr(config, "workerinput"):
         places = {name: place for place, name in enumerate(PATIENT)}
         items.sort(key=lambda test: next((place for name, place in places.items() if test.nodeid.startswith(name)), len(PATIENT)))
     if "postgresql" in configured.DATABASES["default"]["ENGINE"] and config.args == config.getini("testpaths"):

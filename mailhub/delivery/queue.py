@@ -322,22 +322,24 @@ def _lanes(stream: Stream, shares: Sequence[Share], openings: shaping.Openings, 
     for (route, default_for), parts in groupby(shares, key=lambda share: (share.route, share.default_for)):
         open_to = [(share, key) for share in parts for key in sorted(share.destinations)]
         is_default = default_for == stream
-        for source, domain in _senders(route, is_default) if stream == Stream.TRANSACTIONAL else _batches(route, is_default):
-            lanes += [_Lane(source, domain, key, share) for share, key in open_to if openings.of(key, domain) != 0]
+        sources = _senders(route, is_default) if stream == Stream.TRANSACTIONAL else _batches(route, is_default)
+        for source, domain, address, pool in sources:
+            covered = [(share, key) for share, key in open_to if share.kind.covers(stream, address, pool)]
+            lanes += [_Lane(source, domain, key, share) for share, key in covered if openings.of(key, domain) != 0]
     return [list(group) for _source, group in groupby(_stocked(stream, lanes, now), key=lambda lane: lane.source)]
 
 
-def _senders(route: int, is_default: bool) -> QuerySet[Sender, tuple[int, str]]:
+def _senders(route: int, is_default: bool) -> QuerySet[Sender, tuple[int, str, str, int | None]]:
     """Of transactional mail that waits, due or not. Index delivery_message_lane: one probe a sender."""
     mine = Q(transactional_route=route)
     if is_default:
         mine |= Q(transactional_route__isnull=True)
     waiting = Message.objects.filter(sender=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=WAITING)
     senders = Sender.objects.filter(mine, Exists(waiting), status=Sender.Status.CONFIRMED)
-    return senders.order_by().values_list("pk", "domain__name")
+    return senders.order_by().values_list("pk", "domain__name", "email", "pool")
 
 
-def _batches(route: int, is_default: bool) -> QuerySet[Batch, tuple[int, str]]:
+def _batches(route: int, is_default: bool) -> QuerySet[Batch, tuple[int, str, str, int | None]]:
     """Those that are running. Index delivery_batch_open: as many rows as there are open batches."""
     by_sender = Q(sender__campaign_route=route)
     if is_default:
@@ -348,7 +350,7 @@ def _batches(route: int, is_default: bool) -> QuerySet[Batch, tuple[int, str]]:
         status=Batch.Status.RUNNING,
         sender__status=Sender.Status.CONFIRMED,
     )
-    return running.order_by().values_list("pk", "sender__domain__name")
+    return running.order_by().values_list("pk", "sender__domain__name", "sender__email", "sender__pool")
 
 
 def _fairly(stream: Stream, sources: list[list[_Lane]], openings: shaping.Openings, limit: int, now: datetime) -> dict[Message, str]:

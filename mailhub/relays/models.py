@@ -295,6 +295,10 @@ class RouteMember(models.Model):
     weight = models.PositiveSmallIntegerField(
         _("share"), default=1, validators=[MinValueValidator(1)], help_text=_("Its part of the mail among relays of the same position.")
     )
+    # Conditions: mail that meets all of them goes through it, rather than through relays without any.
+    stream = models.CharField(_("only this kind of mail"), max_length=15, choices=Stream, blank=True, help_text=_("Empty: both."))
+    # Addresses and domains, one a line, in lower case. As text, since senders stand in a package above.
+    senders = models.TextField(_("only from"), blank=True, help_text=_("Senders' addresses, or their domains, one a line. Empty: all."))
     destinations = models.ManyToManyField(
         "relays.Destination",
         blank=True,
@@ -310,10 +314,16 @@ class RouteMember(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["route", "relay"], name="relays_member_once"),
             models.CheckConstraint(condition=Q(weight__gte=1), name="relays_member_weight"),
+            models.CheckConstraint(condition=Q(stream__in=["", *Stream.values]), name="relays_member_stream"),
         ]
 
     def __str__(self) -> str:
         return f"{self.route}: {self.relay}"
+
+    @property
+    def sender_names(self) -> frozenset[str]:
+        """Addresses and domains that it is for; empty: all."""
+        return frozenset(self.senders.split())
 
 
 # -------------------------------------------------------------------------------------------------------------- destinations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mailhub.lib import clock
 from mailhub.relays import routing
-from mailhub.relays.models import Destination, Parking, Relay, Route, RouteMember
+from mailhub.relays.models import Destination, IPPool, Parking, Relay, Route, RouteMember
 
 pytestmark = pytest.mark.django_db
 
@@ -147,6 +148,109 @@ def test_what_is_wrong_with_a_sender_is_no_better_through_another_relay(route: R
     park(first, "gmail", 60, sender_domain="tea.example")
     assert goes(first, "gmail") == [(0, 1, 1)]
     assert goes(second, "gmail") == []
+
+
+NEWS, SHOP = "news@tea.example", "shop@tea.example"
+
+
+def taken(relay: Relay, stream: str = "campaign", sender: str = NEWS, destination: str = "gmail", pool: int | None = None) -> bool:
+    """Whether the relay takes any such mail now."""
+    found = routing.shares(relay, clock.now())
+    return any(destination in share.destinations and share.kind.covers(stream, sender, pool) for share in found)
+
+
+@pytest.mark.parametrize("senders", ["news@tea.example", "tea.example", "cake.example\nnews@tea.example"])
+def test_a_relay_for_some_senders_takes_their_mail_and_no_other(route: Route, senders: str) -> None:
+    some, rest_of_it = member(route, "some", position=2), member(route, "rest")
+    RouteMember.objects.filter(relay=some).update(senders=senders)
+    assert taken(some) and not taken(rest_of_it)
+    assert taken(some, sender="NEWS@tea.example")
+    assert taken(rest_of_it, sender="news@coffee.example") and not taken(some, sender="news@coffee.example")
+    by_domain = "tea.example" in senders.split()
+    assert (taken(some, sender=SHOP), taken(rest_of_it, sender=SHOP)) == (by_domain, not by_domain)
+
+
+def test_a_relay_for_one_kind_of_mail_leaves_the_other_to_the_rest(route: Route) -> None:
+    bulk, rest_of_it = member(route, "bulk"), member(route, "rest")
+    RouteMember.objects.filter(relay=bulk).update(stream="campaign")
+    assert taken(bulk, "campaign") and not taken(bulk, "transactional")
+    assert taken(rest_of_it, "transactional") and not taken(rest_of_it, "campaign")
+    # It steps in when the other cannot.
+    rest(bulk, 60)
+    assert taken(rest_of_it, "campaign")
+
+
+def test_all_conditions_of_a_relay_have_to_be_met(route: Route) -> None:
+    choosy, rest_of_it = member(route, "choosy"), member(route, "rest")
+    RouteMember.objects.filter(relay=choosy).update(stream="campaign", senders=NEWS)
+    RouteMember.objects.get(relay=choosy).destinations.add("docomo")
+    assert taken(choosy, "campaign", NEWS, "docomo")
+    for other in (("transactional", NEWS, "docomo"), ("campaign", SHOP, "docomo"), ("campaign", NEWS, "gmail")):
+        assert not taken(choosy, *other) and taken(rest_of_it, *other)
+
+
+def test_of_relays_with_conditions_the_lowest_position_decides(route: Route) -> None:
+    first, second = member(route, "first"), member(route, "second", position=2)
+    RouteMember.objects.filter(relay=first).update(senders="tea.example")
+    RouteMember.objects.filter(relay=second).update(senders=NEWS)
+    assert taken(first) and not taken(second)
+    rest(first, 60)
+    assert taken(second) and not taken(second, sender=SHOP)
+    # Nobody else takes shop's mail: it waits for the first.
+    assert not taken(first, sender=SHOP)
+
+
+def test_a_dedicated_pool_carries_the_mail_of_senders_that_name_it(route: Route) -> None:
+    pool = IPPool.objects.create(name="ours", kind="dedicated")
+    own, rest_of_it = member(route, "own"), member(route, "rest", position=2)
+    Relay.objects.filter(pk=own.pk).update(kind="mx", pool=pool)
+    own.refresh_from_db()
+    assert taken(own, pool=pool.pk) and not taken(rest_of_it, pool=pool.pk)
+    assert taken(rest_of_it) and not taken(own)
+    pool.kind = "shared"
+    pool.save()
+    assert taken(own)
+
+
+@effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 2),
+            st.sampled_from(["", "campaign", "transactional"]),
+            st.lists(st.sampled_from([NEWS, SHOP, "tea.example", "cake.example"]), max_size=2, unique=True),
+            st.sampled_from([(), ("gmail",), ("gmail", "docomo")]),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_whatever_the_conditions_every_mail_has_one_relay_or_waits_for_one_that_may(
+    route: Route, members: list[tuple[int, str, list[str], tuple[str, ...]]]
+) -> None:
+    RouteMember.objects.all().delete()
+    Relay.objects.all().delete()
+    relays = []
+    for number, (position, stream, senders, keys) in enumerate(members):
+        relays.append(member(route, f"relay {number}", position))
+        row = RouteMember.objects.get(relay=relays[-1])
+        row.destinations.set(keys)
+        RouteMember.objects.filter(pk=row.pk).update(stream=stream, senders="\n".join(senders))
+    now = clock.now()
+    shares = [(relay, share) for relay in relays for share in routing.shares(relay, now)]
+    for stream, sender, key in itertools.product(("campaign", "transactional"), (NEWS, "a@cake.example", "a@b.example"), ("gmail", "au")):
+        may = [
+            relay
+            for relay, (_position, wanted, senders, keys) in zip(relays, members, strict=True)
+            if wanted in ("", stream) and (not senders or {sender, sender.partition("@")[2]} & set(senders)) and (not keys or key in keys)
+        ]
+        for message in range(4):
+            takers = [
+                relay
+                for relay, share in shares
+                if key in share.destinations and share.kind.covers(stream, sender, None) and share.low <= message % share.total < share.high
+            ]
+            assert len(takers) == min(len(may), 1) and set(takers) <= set(may)
 
 
 @effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -141,6 +141,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveSmallIntegerField(default=1, help_text='Relays of the lowest position share the mail; the next take over when none of them can.', verbose_name='position')),
                 ('weight', models.PositiveSmallIntegerField(default=1, help_text='Its part of the mail among relays of the same position.', validators=[django.core.validators.MinValueValidator(1)], verbose_name='share')),
+                ('stream', models.CharField(blank=True, choices=[('transactional', 'transactional'), ('campaign', 'campaign')], help_text='Empty: both.', max_length=15, verbose_name='only this kind of mail')),
+                ('senders', models.TextField(blank=True, help_text="Senders' addresses, or their domains, one a line. Empty: all.", verbose_name='only from')),
                 ('relay', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='memberships', to='relays.relay', verbose_name='relay')),
                 ('route', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='relays.route', verbose_name='route')),
             ],
@@ -200,6 +202,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='routemember',
             constraint=models.CheckConstraint(condition=models.Q(('weight__gte', 1)), name='relays_member_weight'),
+        ),
+        migrations.AddConstraint(
+            model_name='routemember',
+            constraint=models.CheckConstraint(condition=models.Q(('stream__in', ['', 'transactional', 'campaign'])), name='relays_member_stream'),
         ),
         migrations.AddConstraint(
             model_name='route',

@@ -191,6 +191,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             (label, {"fields": often}),
             (_("How much at once"), {"fields": ["max_connections", "first_retry"]}),
             (_("Own addresses"), {"fields": ["pool"]}),
+            (_("In the DNS of your senders' domains"), {"fields": ["spf"]}),
             (_("Rarely needed"), {"fields": seldom, "classes": ["collapse"]}),
         ]
         return [fieldset for fieldset in asked if fieldset[1]["fields"]]

@@ -27,9 +27,9 @@ from django.views.decorators.http import require_POST, require_safe
 from mailhub.admin import badge, meter
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
-from mailhub.relays import limits, parking, providers, reading
+from mailhub.relays import failures, limits, parking, providers, reading
 from mailhub.relays.limits import Standing
-from mailhub.relays.models import InboxMail, Quota, Relay, ResponseRule, RouteMember, Slowdown
+from mailhub.relays.models import InboxMail, IPPool, Quota, Relay, ResponseRule, RouteMember, Slowdown, Stream
 from mailhub.relays.reading import Mail
 
 # A permission of the package above, hence by its name.
@@ -103,6 +103,7 @@ def overview(relay: Relay) -> dict[str, Any]:
         "state": state(relay, now),
         "state_badge": state_badge(relay, now),
         "state_words": state_words(relay, now),
+        "rest_failure": failures.explain_text(relay.rest_reason),
         "connections": relay.leases.filter(expires_at__gt=now).aggregate(used=Sum("connections"))["used"] or 0,
         "memberships": relay.memberships.select_related("route").order_by("route__name"),
         "options": provided(relay),
@@ -233,6 +234,66 @@ def picture(members: Iterable[RouteMember], at: datetime) -> list[Step]:
         steps.append(Step(serves, parts))
         served = served or serves
     return steps
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Some of a route's mail, and how it leaves."""
+
+    #: whose mail, to whom
+    mail: str
+    steps: Sequence[Step]
+    #: what happens to it, in sentences
+    sentences: Sequence[str]
+
+
+def ways(members: Sequence[RouteMember], at: datetime) -> list[Way]:
+    """`members`: as for picture(). First what relays name, then the rest."""
+    named: dict[str, list[RouteMember]] = {}
+    rest: list[RouteMember] = []
+    for member in members:
+        mail = named_mail(member)
+        (named.setdefault(mail, []) if mail else rest).append(member)
+    waits = _("While none of these takes mail, it waits.")
+    otherwise = _("While none of these takes mail, it leaves as all other mail does.") if rest else waits
+    found = [_way(mail, some, at, otherwise) for mail, some in named.items()]
+    if rest:
+        found.append(_way(_("All other mail") if named else _("All mail"), rest, at, waits))
+    elif named:
+        found.append(Way(_("All other mail"), [], [_("No relay is for it: it waits.")]))
+    return found
+
+
+def named_mail(member: RouteMember) -> str:
+    """What a relay of a route is for, in words; "" where it takes everything."""
+    senders = ", ".join(sorted(member.sender_names))
+    destinations = ", ".join(str(destination) for destination in member.destinations.all())
+    if not (member.stream or senders or destinations):
+        return ""
+    streams = {"": _("Mail"), Stream.CAMPAIGN: _("Campaign mail"), Stream.TRANSACTIONAL: _("Transactional mail")}
+    mail = streams[member.stream]
+    words = {"mail": mail, "senders": senders, "destinations": destinations}
+    if senders and destinations:
+        return _("%(mail)s from %(senders)s to %(destinations)s") % words
+    if senders:
+        return _("%(mail)s from %(senders)s") % words
+    return _("%(mail)s to %(destinations)s") % words if destinations else mail
+
+
+def _way(mail: str, members: Sequence[RouteMember], at: datetime, otherwise: str) -> Way:
+    sentences: list[str] = []
+    for _position, group in groupby(members, key=lambda member: member.position):
+        step = list(group)
+        total = sum(member.weight for member in step)
+        shares = [f"{member.relay} ({round(100 * member.weight / total)} %)" if len(step) > 1 else str(member.relay) for member in step]
+        words = _("While none of these takes mail, through %(relays)s.") if sentences else _("%(mail)s leaves through %(relays)s.")
+        sentences.append(words % {"mail": mail, "relays": ", ".join(shares)})
+    sentences.append(otherwise)
+    for member in members:
+        if member.relay.is_direct and member.relay.pool and member.relay.pool.kind == IPPool.Kind.DEDICATED:
+            words = _("“%(relay)s” carries only the mail of senders that name the pool “%(pool)s”.")
+            sentences.append(words % {"relay": member.relay, "pool": member.relay.pool})
+    return Way(mail, picture(members, at), sentences)
 
 
 # -------------------------------------------------------------------------------------------------------------- destinations

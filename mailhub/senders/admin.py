@@ -79,6 +79,7 @@ class SenderAdmin(ExplainedDeletion[Sender]):
             page("<int:pk>/disable/", pages.disable, "disable"),
             page("<int:pk>/mail-link/", pages.mail_link, "mail_link"),
             page("trial/<int:relay_pk>/", pages.try_relay, "trial"),
+            page("connection/<int:relay_pk>/", pages.test_connection, "connection"),
             *super().get_urls(),
         ]
 
@@ -180,9 +181,13 @@ class DomainAdmin(ExplainedDeletion[Domain]):
 # -------------------------------------------------------------------------------------------------------------------- routes
 
 
-class MemberInline(admin.TabularInline[RouteMember, Route]):
+class MemberInline(admin.StackedInline[RouteMember, Route]):
     model = RouteMember
-    fields = ("relay", "position", "weight", "destinations")
+    form = MemberForm
+    fieldsets = (
+        (None, {"fields": ["relay", "position", "weight"]}),
+        (_("Only for some mail"), {"fields": ["stream", "senders", "destinations"], "classes": ["collapse"]}),
+    )
     ordering = ("position", "pk")
     verbose_name = pgettext_lazy("mail", "relay")
     verbose_name_plural = pgettext_lazy("mail", "relays")
@@ -191,7 +196,7 @@ class MemberInline(admin.TabularInline[RouteMember, Route]):
         return 0 if obj else 1
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RouteMember]:
-        return super().get_queryset(request).select_related("relay").defer("relay__secrets")
+        return super().get_queryset(request).select_related("relay").defer("relay__secrets").prefetch_related("destinations")
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "relay":
@@ -218,7 +223,8 @@ class RouteAdmin(ExplainedDeletion[Route]):
         css = {"all": ["relays/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
-        members = RouteMember.objects.select_related("relay").defer("relay__secrets").order_by("position", "pk")
+        members = RouteMember.objects.select_related("relay__pool").defer("relay__secrets").prefetch_related("destinations")
+        members = members.order_by("position", "pk")
         return super().get_queryset(request).prefetch_related(Prefetch("members", members))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -241,7 +247,7 @@ class RouteAdmin(ExplainedDeletion[Route]):
 
     @admin.display(description=_("how mail leaves"))
     def ways(self, route: Any) -> SafeString:
-        return render_to_string("admin/relays/route/picture.html", {"steps": picture(route.members.all(), route.seen_at)})
+        return render_to_string("admin/relays/route/ways.html", {"ways": ways(route.members.all(), route.seen_at)})
 
     @admin.display(description=_("senders"))
     def senders(self, route: Any) -> SafeString | str:

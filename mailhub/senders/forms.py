@@ -33,6 +33,14 @@ class SenderForm(forms.ModelForm[Sender]):
         widgets: ClassVar = {"postal_address": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})}
 
 
+class ProbeForm(forms.Form):
+    """A relay's connection, tried as a sender."""
+
+    sender = forms.ModelChoiceField(
+        label=_("From"), queryset=Sender.objects.order_by("email"), help_text=_("Whether the server takes mail from it is tried last.")
+    )
+
+
 class TrialForm(forms.Form):
     """One mail, to see whether a relay works."""
 

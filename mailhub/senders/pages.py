@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.contrib import admin, messages
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -20,12 +21,13 @@ from django.utils.translation import ngettext, pgettext
 from django.views.decorators.http import require_POST
 
 from mailhub.admin import badge
-from mailhub.lib import clock
+from mailhub.lib import addresses, clock
 from mailhub.lib.states import WrongState
+from mailhub.relays import probing
 from mailhub.relays.models import Relay, Route, Stream
-from mailhub.relays.pages import demand, page, picture
+from mailhub.relays.pages import demand, page, ways
 from mailhub.senders import confirmation, records, trial, verdicts
-from mailhub.senders.forms import TrialForm
+from mailhub.senders.forms import ProbeForm, TrialForm
 from mailhub.senders.models import DKIMKey, Domain, Finding, Kind, Sender, TextRecord, Verdict
 
 # What a campaign must show of its sender (campaigns/launch.py refuses without).
@@ -170,6 +172,19 @@ def try_relay(request: HttpRequest, relay_pk: int) -> HttpResponse:
     return page(request, "admin/senders/trial.html", title, Relay, relay=relay, form=form, result=result)
 
 
+def test_connection(request: HttpRequest, relay_pk: int) -> HttpResponse:
+    """Step by step, without sending anything."""
+    demand(request, "relays.change_relay")
+    relay = get_object_or_404(Relay, pk=relay_pk)
+    form = ProbeForm(request.POST or None, initial={"sender": Sender.objects.order_by("email").first()})
+    steps = None
+    if form.is_valid():
+        steps = async_to_sync(probing.probe)(relay, addresses.on_the_wire(form.cleaned_data["sender"].email))
+    title = _("Test the connection of “%(relay)s”") % {"relay": relay}
+    good = steps is not None and steps[-1].failure is None
+    return page(request, "admin/senders/connection.html", title, Relay, relay=relay, form=form, steps=steps, good=good)
+
+
 # -------------------------------------------------------------------------------------------------------------------- routes
 
 
@@ -199,7 +214,7 @@ def route_overview(route: Route) -> dict[str, Any]:
     return {
         "route": route,
         "default_badge": default_badge(route),
-        "steps": picture(route.members.all(), clock.now()),
+        "ways": ways(route.members.all(), clock.now()),
         "users": users_of([route])[route.pk],
     }
 

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from mailhub.lib import addresses, clock
-from mailhub.relays import limits
+from mailhub.relays import failures, limits
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Provider, Refused, RelayDown, Reply, SendError
 from mailhub.relays.models import Relay
 from mailhub.senders import dkim
@@ -67,6 +67,8 @@ def send(relay: Relay, sender: Sender, to: str, words: Words | None = None) -> R
         with transaction.atomic():
             limits.give_back(relay, 1, clock.now(), since=now)
     explained, remedy = _explained(error)
+    if isinstance(error, SendError) and (known := failures.explain("", error.reply)) is not failures.UNKNOWN:
+        remedy = f"{known.cause} {known.step}"
     return Result(False, explained, remedy, str(error), seconds)
 
 

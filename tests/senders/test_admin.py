@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from email import message_from_bytes
 from email.policy import default
 from typing import Any
@@ -524,3 +525,30 @@ def test_who_may_only_look_changes_no_domain(viewer: Client, sender: Sender, nam
     assert viewer.post(domain_deed(sender.domain, name, *more), {"algorithm": "rsa-sha256"}).status_code == 403
     assert "Look the records up now" not in text(viewer.get(change(sender.domain)))
     assert DKIMKey.objects.count() == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- testing a connection
+
+
+def test_a_connection_is_tested_step_by_step(admin_client: Client, sender: Sender) -> None:
+    with SMTPServer() as server:
+        options = {"host": "127.0.0.1", "port": server.port, "security": "none"}
+        relay = Relay.objects.create(name="Post", kind="smtp", options=options)
+        url = reverse("admin:senders_sender_connection", args=[relay.pk])
+        assert url in text(admin_client.get(change(relay)))
+        assert "Goes as far as a mail would" in text(admin_client.get(url))
+        page = text(admin_client.post(url, {"sender": sender.pk}))
+        assert "The server lets us in and takes mail from this sender." in page
+        assert "MAIL FROM:&lt;shop@tea.example&gt;" in page
+        assert server.mails == []
+    page = text(admin_client.post(url, {"sender": sender.pk}))
+    assert "The machine is there, but no mail server listens on that port." in page
+
+
+def test_who_may_not_change_relays_tests_no_connection(viewer: Client, relay: Relay) -> None:
+    assert viewer.get(reverse("admin:senders_sender_connection", args=[relay.pk])).status_code == 403
+
+
+def test_a_resting_relay_says_what_its_reason_means(admin_client: Client, relay: Relay) -> None:
+    relay.rest(timedelta(minutes=5), "535 5.7.8 Username and Password not accepted")
+    assert "User name or password is wrong." in text(admin_client.get(change(relay)))

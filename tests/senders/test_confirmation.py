@@ -11,7 +11,7 @@ from django.urls import reverse
 from pytest_django.fixtures import Settings
 
 from mailhub.lib import clock
-from mailhub.relays.base import Fault, Refused
+from mailhub.relays.base import Fault, Refused, Reply
 from mailhub.relays.models import Relay, Route, RouteMember
 from mailhub.relays.providers import memory
 from mailhub.senders import confirmation
@@ -84,6 +84,6 @@ def test_without_a_way_out_staff_are_told_what_to_do(admin_client: Client, sende
 
 
 def test_what_the_relay_says_against_it_is_shown(admin_client: Client, sender: Sender, relay: Relay) -> None:
-    memory.script[relay.pk].append(Refused("550 5.7.1 Sender not allowed", Fault.SENDER))
+    memory.script[relay.pk].append(Refused(Reply(550, "5.7.1", "Sender not allowed"), Fault.SENDER))
     page = admin_client.post(reverse("admin:senders_sender_mail_link", args=[sender.pk]), follow=True)
     assert "550 5.7.1 Sender not allowed" in page.content.decode()

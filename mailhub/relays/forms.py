@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from mailhub.relays import providers
-from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, ResponseRule, Route
+from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember
 
 # RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
 HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -162,6 +162,28 @@ class RouteForm(forms.ModelForm[Route]):
         if other:
             raise ValidationError(_("That is “%(route)s” already. Take it away there first."), params={"route": other})
         return stream
+
+
+class MemberForm(forms.ModelForm[RouteMember]):
+    class Meta:
+        model = RouteMember
+        fields = ("relay", "position", "weight", "stream", "senders", "destinations")
+        widgets: ClassVar = {
+            "senders": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"}),
+            "destinations": forms.CheckboxSelectMultiple,
+        }
+
+    def clean_senders(self) -> str:
+        """An address or a domain a line, in lower case."""
+        names = [line.removeprefix("@").strip(".").lower() for line in self.cleaned_data["senders"].replace(",", " ").split()]
+        for name in names:
+            local, at, host = name.rpartition("@")
+            if not HOST_NAME.match(host) or (at and not local):
+                raise ValidationError(
+                    _("“%(name)s” is neither an address nor a domain. Write one a line, such as news@example.com or example.com."),
+                    params={"name": name},
+                )
+        return "\n".join(dict.fromkeys(names))
 
 
 # -------------------------------------------------------------------------------------------------------------- destinations

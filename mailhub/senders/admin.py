@@ -17,9 +17,9 @@ from django.utils.translation import gettext_lazy as _
 from mailhub.admin import badge
 from mailhub.lib import clock
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.forms import RouteForm
+from mailhub.relays.forms import MemberForm, RouteForm
 from mailhub.relays.models import Relay, Route, RouteMember
-from mailhub.relays.pages import picture
+from mailhub.relays.pages import ways
 from mailhub.senders import pages
 from mailhub.senders.forms import DomainForm, SenderForm
 from mailhub.senders.models import Domain, Sender

@@ -42,6 +42,7 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "mailhub.delivery.tasks.audit": Nightly(3, 10),
     "campaigns.tasks.audit": Nightly(3, 20),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
+    "transactional.tasks.prune": Nightly(3, 50),
     "mailhub.senders.tasks.check_domains": Nightly(4, 0),
     "mailhub.senders.tasks.check_waiting": Every(60),
 }

@@ -31,6 +31,7 @@ from mailhub.delivery.queue import Outcome
 from mailhub.lib import clock
 from mailhub.relays.base import Reply
 from mailhub.relays.models import Relay, Stream
+from transactional import retention as submissions
 
 Show = Callable[[str], None]
 
@@ -207,6 +208,9 @@ class Measuring:
         began = time.perf_counter()
         count = retention.forget_messages(until)
         self.note("forgotten_per_s", f"messages forgotten a second, of {count:,}", count / (time.perf_counter() - began))
+        began = time.perf_counter()
+        count = submissions.forget_submissions(until)
+        self.note("submissions_per_s", f"submissions forgotten a second, of {count:,}", count / (time.perf_counter() - began))
         if waiting() != before:
             raise Failed("What a waiting message needs was forgotten.")
 

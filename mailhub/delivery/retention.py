@@ -79,6 +79,17 @@ def forget_messages(before: datetime) -> int:
     return count
 
 
+def forget_contents(keys: Collection[int]) -> int:
+    """Delete those of these contents that no message and no batch needs any more, in the caller's transaction; returns how many.
+
+    Nobody makes a message for a content that is there already but in a batch. Index delivery_message_content; raw, because Django would
+    first look for messages of all streams, and so read them all."""
+    needed = Message.objects.filter(content=OuterRef("pk"), stream=Stream.TRANSACTIONAL)
+    shared = Batch.objects.filter(content=OuterRef("pk"))
+    found = Content.objects.filter(~Exists(needed), ~Exists(shared), pk__in=keys)
+    return found._raw_delete(found.db) or 0
+
+
 def audit() -> list[int]:
     """Compare the counters of batches with their rows; returns (and logs) the batches that differ. Not of those that are over and of which
     messages may have been forgotten since.

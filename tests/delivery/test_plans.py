@@ -255,3 +255,8 @@ def test_forgetting_messages(relay: Relay) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (COSTS OFF) {asked}")
         assert_by("\n".join(line for (line,) in cursor.fetchall()), "delivery_suppression_event")
+
+
+def test_forgetting_contents(relay: Relay) -> None:
+    keys = list(Content.objects.order_by("pk").values_list("pk", flat=True)[:500])
+    assert_by(plans(lambda: retention.forget_contents(keys)), "delivery_content_pkey", "delivery_message_content")

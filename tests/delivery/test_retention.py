@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db.models import QuerySet
+from django.db.models import ProtectedError, QuerySet
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from mailhub.delivery import queue, retention, tasks
@@ -177,6 +177,22 @@ def test_what_is_young_is_not_read(
     before = days_ago(400)
     with django_assert_num_queries(1):
         assert retention.forget_messages(before) == 0
+
+
+def test_contents_that_something_needs_are_not_forgotten(relay: Relay, sender: Sender) -> None:
+    batch = make_batch(sender, 1)
+    (waiting,) = post(sender, 1)
+    orphan = make_content(sender)
+    assert retention.forget_contents([batch.content_id, waiting.content_id, orphan.pk]) == 1
+    assert set(Content.objects.values_list("pk", flat=True)) == {batch.content_id, waiting.content_id}
+    assert retention.forget_contents([]) == 0
+
+
+@pytest.mark.parametrize("shared", ["batch", "content", "sender"])
+def test_nobody_deletes_what_messages_share(sender: Sender, shared: str) -> None:
+    batch = make_batch(sender, 1)
+    with pytest.raises(ProtectedError):
+        {"batch": batch, "content": batch.content, "sender": sender}[shared].delete()
 
 
 def test_pruning_follows_the_settings(relay: Relay, sender: Sender, settings: Settings) -> None:

@@ -50,6 +50,7 @@ GROUPS = (
         {
             "relays.Relay": "relay",
             "relays.Route": "route",
+            "relays.Service": "relay",
             "relays.Parking": "pause",
             "relays.IPPool": "pool",
             "relays.DedicatedIP": "ip",
@@ -79,6 +80,7 @@ PART_OF = {
     "delivery.Lease": "delivery.Worker",
     "relays.Quota": "relays.Relay",
     "relays.QuotaUse": "relays.Relay",
+    "relays.Plan": "relays.Service",
     "relays.ResponseRule": "relays.Destination",
     "relays.Slowdown": "relays.Parking",
     "senders.DKIMKey": "senders.Domain",

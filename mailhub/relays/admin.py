@@ -23,7 +23,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
-from mailhub.relays import destinations, limits, pages, parking, providers
+from mailhub.relays import destinations, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.forms import DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm
 from mailhub.relays.limits import Standing
@@ -33,10 +33,12 @@ from mailhub.relays.models import (
     InboxMail,
     IPPool,
     Parking,
+    Plan,
     Quota,
     Relay,
     ResponseRule,
     RouteMember,
+    Service,
     Slowdown,
 )
 
@@ -158,8 +160,26 @@ class RelayAdmin(ExplainedDeletion[Relay]):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.GET.get("kind") in providers.REGISTRY:
             kind = dict(providers.choices())[request.GET["kind"]]
-            return super().add_view(request, form_url, {"kind": kind, **(extra_context or {})})
+            service = self._service(request)
+            context = {"kind": kind, "service": service, "advice": services.advice(service) if service else []}
+            return super().add_view(request, form_url, {**context, **(extra_context or {})})
         return pages.kinds(request)
+
+    def _service(self, request: HttpRequest) -> Service | None:
+        """The one that a new relay is to be an account at."""
+        return Service.objects.filter(pk=request.GET.get("service", "")).first()
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        service = self._service(request)
+        return services.initial(service) if service else {}
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        service = None if change else self._service(request)
+        if service and service.limits and not form.instance.quotas.exists():
+            services.add_quotas(form.instance, service)
+            words = gettext("The limits that %(service)s names were entered as quotas. Change them if your account has others.")
+            self.message_user(request, words % {"service": service})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -254,7 +274,7 @@ class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
 FIGURES = (_("Where the figures are from"), {"fields": ["source", "as_of", "confidence"]})
 
 
-def figures(row: Destination | ResponseRule) -> SafeString:
+def figures(row: Destination | ResponseRule | Service) -> SafeString:
     return pages.two_lines(row.get_confidence_display(), row.source or "—")
 
 
@@ -505,3 +525,62 @@ class InboxMailAdmin(BigTableAdmin[InboxMail]):
     @admin.display(description=_("subject"))
     def title(self, mail: InboxMail) -> SafeString:
         return pages.two_lines(mail.subject or gettext("no subject"), mail.rcpt_to)
+
+
+# ------------------------------------------------------------------------------------------------------------------- services
+
+
+class PlanInline(admin.TabularInline[Plan, Service]):
+    model = Plan
+    fields = ("key", "name", "price", "currency", "included", "per_thousand", "per_day", "source", "as_of", "confidence")
+    extra = 0
+
+
+@admin.register(Service)
+class ServiceAdmin(admin.ModelAdmin[Service]):
+    lead = _("Services that relays are accounts at: their servers, limits and prices. Figures are of the day shown; correct them freely.")
+    list_display = ("title", "server", "limit_words", "price", "figures")
+    list_filter = ("bulk", "japanese_support", "yen_invoice")
+    search_fields = ("name", "host", "key")
+    inlines = (PlanInline,)
+    fieldsets = (
+        (None, {"fields": ["key", "name", "bulk"]}),
+        (
+            _("How to connect"),
+            {"fields": ["host", ("port", "other_ports"), "security", ("login", "username"), "app_password", "oauth_only"]},
+        ),
+        (_("How much"), {"fields": ["limits", ("messages_per_second", "connections")]}),
+        (_("What it offers"), {"fields": ["webhooks", "japanese_support", "yen_invoice", "regions", "dedicated_ip_price"]}),
+        (_("In the DNS of your senders' domains"), {"fields": ["spf"]}),
+        FIGURES,
+    )
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Service]:
+        return super().get_queryset(request).prefetch_related("plans")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Service | None = None) -> tuple[str, ...]:
+        return ("key",) if obj else ()
+
+    @admin.display(description=_("name"), ordering="name")
+    def title(self, service: Service) -> SafeString:
+        return pages.two_lines(service.name, gettext("for bulk mail") if service.bulk else gettext("ordinary mail server"))
+
+    @admin.display(description=_("server"))
+    def server(self, service: Service) -> str:
+        return f"{service.host}:{service.port}" if service.host else gettext("own for each account")
+
+    @admin.display(description=_("limits"))
+    def limit_words(self, service: Service) -> str:
+        return services.limits_in_words(service) or "—"
+
+    @admin.display(description=_("from"))
+    def price(self, service: Service) -> str:
+        plans = [plan for plan in service.plans.all() if plan.price]
+        return services.money(plans[0].price, plans[0].currency) if plans else "—"
+
+    @admin.display(description=_("figures"), ordering="confidence")
+    def figures(self, service: Service) -> SafeString:
+        return figures(service)

@@ -5,18 +5,17 @@ What MailHub ships of them stands in destinations.toml.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import transaction
 
 from mailhub.lib import clock
 from mailhub.lib.notes import Notes
+from mailhub.relays import shipping
 from mailhub.relays.models import OTHER, Destination, KnownDomain, ResponseRule
 
 SHIPPED = Path(__file__).with_name("destinations.toml")
@@ -102,9 +101,10 @@ def load() -> None:
         listed: dict[str, list[str]] = {}
         for key, domain in KnownDomain.objects.filter(learnt_at__isnull=True).values_list("destination_id", "domain"):
             listed.setdefault(key, []).append(domain)
-        for destination in _bring_in(Destination, shipped_destinations, {key: sorted(domains) for key, domains in listed.items()}):
+        aside = {key: {"domains": sorted(domains)} for key, domains in listed.items()}
+        for destination in shipping.bring_in(Destination, shipped_destinations, aside):
             enter(destination, shipped_destinations[destination.pk]["domains"])
-        _bring_in(ResponseRule, shipped_rules, {})
+        shipping.bring_in(ResponseRule, shipped_rules)
 
 
 def shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -116,7 +116,7 @@ def shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     for key, given in data.items():
         rules.update(_rules(given.pop("rules", []), key, as_of))
         destinations[key] = {
-            **_defaults(Destination),
+            **shipping.defaults(Destination),
             "as_of": as_of,
             **{DESTINATION_FIELDS.get(name, name): value for name, value in given.items() if name != "mx"},
             "mx_suffixes": "\n".join(given.get("mx", [])),
@@ -130,38 +130,5 @@ DESTINATION_FIELDS = {"messages": "messages_per_connection", "tls": "tls_require
 
 def _rules(given: Iterable[dict[str, Any]], destination: str | None, as_of: date) -> dict[str, dict[str, Any]]:
     """The order in the file is the order in which they are tried."""
-    common = {**_defaults(ResponseRule), "as_of": as_of, "destination_id": destination}
+    common = {**shipping.defaults(ResponseRule), "as_of": as_of, "destination_id": destination}
     return {rule.pop("key"): {**common, "position": place, **rule} for place, rule in enumerate(given, start=1)}
-
-
-def _defaults(model: type[Destination] | type[ResponseRule]) -> dict[str, Any]:
-    return {field.attname: field.get_default() for field in model._meta.fields if field.name not in ("id", "key", "shipped_as")}
-
-
-R = TypeVar("R", Destination, ResponseRule)
-
-
-def _bring_in(model: type[R], wanted: Mapping[str, dict[str, Any]], domains: Mapping[str, list[str]]) -> list[R]:
-    """The rows that were made or changed. `domains`: what is listed now, by key."""
-    present = {row.key: row for row in model._default_manager.all()}
-    made: list[R] = []
-    changed: list[R] = []
-    for key, fields in wanted.items():
-        columns = {name: value for name, value in fields.items() if name != "domains"}
-        digest = _digest(fields)
-        row = present.get(key)
-        if row is None:
-            made.append(model(key=key, shipped_as=digest, **columns))
-        elif row.shipped_as not in ("", digest) and row.shipped_as == _digest(_stored(row, fields, domains)):
-            model._default_manager.filter(key=key).update(**columns, shipped_as=digest)
-            changed.append(row)
-    model._default_manager.bulk_create(made)
-    return made + changed
-
-
-def _stored(row: R, names: Iterable[str], domains: Mapping[str, list[str]]) -> dict[str, Any]:
-    return {name: domains.get(row.key, []) if name == "domains" else getattr(row, name) for name in names}
-
-
-def _digest(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()

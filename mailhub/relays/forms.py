@@ -92,7 +92,9 @@ class RelayForm(forms.ModelForm[Relay]):
         if provider.uses_pool:
             self.fields["pool"].required = True
         asked: Any = type("Options", (Secrets, provider.options_form), {"secrets": provider.secret_options})
-        self.options = asked(self.data if self.is_bound else None, stored=self.instance.secrets, initial=self.instance.options)
+        self.options = asked(
+            self.data if self.is_bound else None, stored=self.instance.secrets, initial={**self.initial, **self.instance.options}
+        )
 
     def lines(self) -> tuple[list[Line], list[Line]]:
         """The provider's fields for two fieldsets, what removes a secret beside it: those that everybody fills in, and those that its

@@ -63,6 +63,18 @@ class DedicatedIP(models.Model):
         _("EHLO name"), max_length=255, help_text=_("The host name that the address's PTR record gives, and that resolves back to it.")
     )
     node = models.CharField(_("node"), max_length=100, blank=True, help_text=_("Host name of the machine that holds the address."))
+    plan = models.ForeignKey(
+        "relays.WarmupPlan",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="ips",
+        verbose_name=_("warm-up plan"),
+        help_text=_("For an address that receivers do not know yet: it sends a little more each day. Empty: it is warm, without a cap."),
+    )
+    first_day = models.PositiveSmallIntegerField(
+        _("first day"), default=1, validators=[MinValueValidator(1)], help_text=_("The day of the plan that it begins with.")
+    )
 
     class Meta:
         verbose_name = _("dedicated IP")
@@ -611,6 +623,73 @@ class Pace(models.Model):
         return f"{self.destination} / {self.relay}"
 
 
+class WarmupPlan(Figures):
+    """How many mails a day an address may send that receivers do not know yet."""
+
+    class Counts(models.TextChoices):
+        EACH = "each", _("mails to each destination by itself")
+        ALL = "all", _("all mails of the address together")
+
+    key = models.SlugField(_("key"), max_length=30, unique=True)
+    name = models.CharField(_("name"), max_length=100)
+    counts = models.CharField(_("counts"), max_length=10, choices=Counts, default=Counts.EACH)
+    caps = models.TextField(_("mails a day"), help_text=_("The first day's number, the second's and so on, one a line. After the last it is warm."))
+
+    class Meta:
+        verbose_name = _("warm-up plan")
+        verbose_name_plural = _("warm-up plans")
+        ordering = ["name"]
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(counts__in=["each", "all"]), name="relays_warmupplan_counts")]
+
+    def __str__(self) -> str:
+        return shipped_words(self.name)
+
+    def clean(self) -> None:
+        numbers = self.caps.split()
+        wrong = next((number for number in numbers if not (number.isascii() and number.isdigit()) or not 0 < int(number) < 2**31), None)
+        if wrong or not numbers:
+            problem = _("“%(number)s” is no number of mails. Write one a line, such as 500.")
+            raise ValidationError({"caps": ValidationError(problem, code="caps", params={"number": wrong or ""})})
+
+    def cap(self, day: int) -> int | None:
+        """Of that day, the first being 1; None when it is over."""
+        numbers = self.caps.split()
+        return int(numbers[day - 1]) if day <= len(numbers) else None
+
+    @property
+    def length(self) -> int:
+        return len(self.caps.split())
+
+
+class WarmupUse(models.Model):
+    """What an address that warms up sent on one day of the site's calendar, and what became of it. warmup.py writes and reads it."""
+
+    ip = models.ForeignKey(DedicatedIP, models.CASCADE, related_name="warmups", verbose_name=_("dedicated IP"))
+    # Empty where the plan counts all mails of the address together.
+    destination = models.ForeignKey(Destination, models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("destination"))
+    date = models.DateField(_("date"))
+    day = models.PositiveSmallIntegerField(_("day of the plan"))
+    #: set apart: no more than the cap; what was set apart by a worker that died counts as sent
+    taken = models.PositiveIntegerField(_("used"), default=0)
+    accepted = models.PositiveIntegerField(_("accepted"), default=0)
+    deferred = models.PositiveIntegerField(_("deferred"), default=0)
+    #: by what receivers think of us, not by the recipient
+    refused = models.PositiveIntegerField(_("refused"), default=0)
+    bounced = models.PositiveIntegerField(_("bounced"), default=0)
+
+    class Meta:
+        verbose_name = _("warm-up day")
+        verbose_name_plural = _("warm-up days")
+        ordering = ["-date", "ip", "destination"]
+        constraints: ClassVar = [
+            # Also the index by which the newest of an address and destination is found.
+            models.UniqueConstraint(fields=["ip", "destination", "date"], nulls_distinct=False, name="relays_warmup_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ip.address}, {self.date}"
+
+
 class MTASTSPolicy(models.Model):
     """What a domain asks of those who mail it directly (RFC 8461); mta_sts.py writes and reads it."""
 
@@ -649,3 +728,86 @@ class InboxMail(models.Model):
 
     def __str__(self) -> str:
         return self.subject or self.rcpt_to
+
+
+# ------------------------------------------------------------------------------------------------------------------- services
+
+
+class Service(Figures):
+    """A mail service or hosting company that people have accounts at: what a relay there is set up with, and what it may send.
+
+    What nobody publishes is empty. Shipped in services.toml."""
+
+    class Login(models.TextChoices):
+        ADDRESS = "address", _("the whole mail address")
+        WORD = "word", _("a fixed word")  # `username`
+        MADE = "made", _("a name that is made at the service")
+
+    key = models.CharField(_("key"), max_length=30, primary_key=True, validators=[validate_slug])
+    name = models.CharField(_("name"), max_length=100)
+    bulk = models.BooleanField(
+        _("for bulk mail"), default=False, help_text=_("Made for campaigns. Off: an ordinary mail server, with its limits.")
+    )
+    host = models.CharField(_("server"), max_length=255, blank=True, help_text=_("Empty: each account has its own."))
+    port = models.PositiveIntegerField(_("port"), null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(65535)])
+    security = models.CharField(
+        _("encryption"),
+        max_length=10,
+        blank=True,
+        choices=[("starttls", "STARTTLS"), ("tls", _("TLS from the start")), ("none", _("none"))],
+    )
+    other_ports = models.CharField(_("other ports"), max_length=100, blank=True)
+    login = models.CharField(_("user name"), max_length=10, choices=Login, default=Login.ADDRESS)
+    username = models.CharField(_("fixed word"), max_length=100, blank=True)
+    app_password = models.BooleanField(_("wants an app password"), default=False)
+    oauth_only = models.BooleanField(_("takes OAuth tokens only"), default=False)
+    spf = models.CharField(pgettext_lazy("DNS", "SPF terms"), max_length=500, blank=True, validators=[RegexValidator(SPF_TERMS)])
+    # [[number, Quota.Period, Quota.Kind], ...], of recipients.
+    limits = models.JSONField(_("limits"), default=list, blank=True)
+    messages_per_second = models.PositiveIntegerField(_("mails a second"), null=True, blank=True)
+    connections = models.PositiveSmallIntegerField(_("connections"), null=True, blank=True)
+    webhooks = models.BooleanField(_("reports bounces by callback"), null=True, blank=True)
+    japanese_support = models.BooleanField(_("support in Japanese"), null=True, blank=True)
+    yen_invoice = models.BooleanField(_("invoice in yen"), null=True, blank=True)
+    regions = models.CharField(_("regions"), max_length=50, blank=True, help_text=_("Such as us eu jp."))
+    # A month, in the currency of the plans.
+    dedicated_ip_price = models.DecimalField(_("price of a dedicated IP"), max_digits=10, decimal_places=2, null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("service")
+        verbose_name_plural = _("services")
+        ordering = ["-bulk", "name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Plan(Figures):
+    """What a service costs a month, without tax."""
+
+    class Currency(models.TextChoices):
+        USD = "USD", "USD"
+        EUR = "EUR", "EUR"
+        JPY = "JPY", "JPY"
+
+    service = models.ForeignKey(Service, models.CASCADE, related_name="plans", verbose_name=_("service"))
+    key = models.CharField(_("key"), max_length=40, unique=True, validators=[validate_slug])
+    name = models.CharField(_("name"), max_length=100)
+    price = models.DecimalField(_("price a month"), max_digits=12, decimal_places=2)
+    currency = models.CharField(_("currency"), max_length=3, choices=Currency, default=Currency.USD)
+    included = models.PositiveBigIntegerField(_("mails included"), null=True, blank=True)
+    per_thousand = models.DecimalField(
+        _("price of 1,000 more"), max_digits=10, decimal_places=3, null=True, blank=True, help_text=_("Empty: no more can be sent.")
+    )
+    per_day = models.PositiveBigIntegerField(_("most a day"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("plan")
+        verbose_name_plural = _("plans")
+        ordering = ["service", "price"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(currency__in=["USD", "EUR", "JPY"]), name="relays_plan_currency"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.service}: {self.name}"

@@ -27,9 +27,9 @@ from django.views.decorators.http import require_POST, require_safe
 from mailhub.admin import badge, meter
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
-from mailhub.relays import failures, limits, parking, providers, reading
+from mailhub.relays import failures, limits, parking, providers, reading, services
 from mailhub.relays.limits import Standing
-from mailhub.relays.models import InboxMail, IPPool, Quota, Relay, ResponseRule, RouteMember, Slowdown, Stream
+from mailhub.relays.models import InboxMail, IPPool, Quota, Relay, ResponseRule, RouteMember, Service, Slowdown, Stream
 from mailhub.relays.reading import Mail
 
 # A permission of the package above, hence by its name.
@@ -158,7 +158,14 @@ def kinds(request: HttpRequest) -> HttpResponse:
     for kind, label in providers.choices():
         rest["kind"] = kind
         offered.append((f"?{rest.urlencode()}", label))
-    return page(request, "admin/relays/relay/kinds.html", _("What kind of relay?"), Relay, kinds=offered, is_popup="_popup" in rest)
+    rest["kind"] = "smtp"
+    groups: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for service in Service.objects.all():
+        rest["service"] = service.pk
+        words = services.limits_in_words(service)
+        groups[service.bulk].append({"url": f"?{rest.urlencode()}", "name": service.name, "words": words})
+    context = {"kinds": offered, "bulk": groups[True], "ordinary": groups[False], "is_popup": "_popup" in rest}
+    return page(request, "admin/relays/relay/kinds.html", _("What kind of relay?"), Relay, **context)
 
 
 @require_POST

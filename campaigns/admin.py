@@ -325,6 +325,9 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
     fields = ("email", "name", "language", "attributes")
     empty_hint = _("People come here from a CSV file, or one by one. Campaigns reach those who agreed to them.")
 
+    class Media:
+        css = {"all": ["delivery/admin.css"]}
+
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, name: str) -> URLPattern:
             return path(route, self.admin_site.admin_view(view), name=f"campaigns_contact_{name}")

@@ -64,4 +64,4 @@ def meter(batch: Batch) -> SafeString:
 
 def two_lines(first: object, second: object) -> SafeString:
     """A cell of a list that says two things, the second in softer words."""
-    return format_html('<span class="two">{}<small title="{}">{}</small></span>', first, second, second)
+    return format_html('<span class="two" title="{}">{}<small title="{}">{}</small></span>', first, first, second, second)

@@ -18,10 +18,12 @@ class RelaysConfig(AppConfig):
 
 def load_shipped(apps: Apps = apps, **kwargs: Any) -> None:
     """After every migration, since a new version of MailHub may know more destinations and services."""
-    from mailhub.relays import destinations, services
+    from mailhub.relays import destinations, services, warmup
 
     # When migrations are taken back there may be no table any more.
     if any(model._meta.label == "relays.Destination" for model in apps.get_models()):
         destinations.load()
     if any(model._meta.label == "relays.Service" for model in apps.get_models()):
         services.load()
+    if any(model._meta.label == "relays.WarmupPlan" for model in apps.get_models()):
+        warmup.load()

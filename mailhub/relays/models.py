@@ -633,7 +633,9 @@ class WarmupPlan(Figures):
     key = models.SlugField(_("key"), max_length=30, unique=True)
     name = models.CharField(_("name"), max_length=100)
     counts = models.CharField(_("counts"), max_length=10, choices=Counts, default=Counts.EACH)
-    caps = models.TextField(_("mails a day"), help_text=_("The first day's number, the second's and so on, one a line. After the last it is warm."))
+    caps = models.TextField(
+        _("mails a day"), help_text=_("The first day's number, the second's and so on, one a line. After the last it is warm.")
+    )
 
     class Meta:
         verbose_name = _("warm-up plan")

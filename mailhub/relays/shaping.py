@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from mailhub.relays import warmup
 from mailhub.relays.models import Destination, Pace, Parking, Relay, Sighting, Slowdown, spacing
 
 # A bucket holds what flows in within this time, a mail at least, and one more: so a wake-up that is a little late costs nothing, and in any
@@ -72,6 +73,7 @@ class Openings:
         #: destinations that are parked for all senders, by key of the relay, the others' too: True while none may go, False where some may
         self.parked: dict[int, dict[str, bool]] = {}
         self.probes = self._probes(hold)
+        self._warm_up()
 
     def _paces(self, hold: bool) -> dict[str, Pace]:
         limited = [key for key, each in self.terms.items() if each.spacing]
@@ -114,6 +116,15 @@ class Openings:
             self.limit(pair, ripe[pair].allowance if pair in ripe else 0)
         return ripe
 
+    def _warm_up(self) -> None:
+        """What addresses that warm up have had today is for others."""
+        for relay, rooms in warmup.rooms(self.relay, self.now, self.terms).items():
+            for key, left in rooms.items():
+                if relay == self.relay.pk:
+                    self.limit((key, ""), left)
+                if not left:
+                    self.parked.setdefault(relay, {})[key] = True
+
     def limit(self, pair: Pair, count: int) -> None:
         """No more than so many, whatever else holds."""
         self.room[pair] = min(count, self.room.get(pair, count))
@@ -149,3 +160,4 @@ def prune(before: datetime) -> None:
     # Nobody has had mail for it since: it begins anew.
     Parking.objects.filter(until__lt=before).delete()
     Sighting.objects.filter(since__lt=before).delete()
+    warmup.prune((before - timedelta(days=90)).date())

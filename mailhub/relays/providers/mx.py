@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import IntEnum
@@ -27,7 +27,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from mailhub.lib import addresses, dialer, dns, http
+from mailhub.lib import addresses, clock, dialer, dns, http
 from mailhub.lib.notes import Notes
 from mailhub.relays import dane, destinations, replies
 from mailhub.relays.base import Deferred, Envelope, Fault, Refused, RelayDown, Reply, SendError
@@ -36,6 +36,7 @@ from mailhub.relays.destinations import Guide
 from mailhub.relays.models import OTHER
 from mailhub.relays.mta_sts import Mode, Policies, Policy
 from mailhub.relays.providers.smtp import tls_context
+from mailhub.relays.warmup import Allowances
 
 if TYPE_CHECKING:
     from mailhub.relays.models import Relay
@@ -63,6 +64,8 @@ MAILS_PER_CONNECTION = 100
 SLOT = 5.0
 SLOT_AGAIN = timedelta(seconds=30)
 LOOK_EVERY = 0.05
+# Where the books and what was claimed did not agree: by then claims know that the day's mail is sent.
+WARM_AGAIN = timedelta(minutes=5)
 # What is learnt of domains is stored so many at a time, and again after so many seconds.
 LEARN_AT = 50
 LEARN_AGAIN = 3600
@@ -139,6 +142,8 @@ class Source:
     address: str
     #: what it calls itself in EHLO
     name: str
+    #: the DedicatedIP's key while it warms up
+    warms_up: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ class Target:
 def sources(relay: Relay) -> list[Source]:
     """The addresses of the relay's pool that this machine holds."""
     found = relay.pool.here() if relay.pool else []
-    return [Source(ip.address, ip.ehlo_name or literal(ip.address)) for ip in found]
+    return [Source(ip.address, ip.ehlo_name or literal(ip.address), ip.pk if ip.plan_id else None) for ip in found]
 
 
 def literal(address: str) -> str:
@@ -173,7 +178,7 @@ def ranked(found: Sequence[Source], envelope: Envelope) -> list[Source]:
 
     Greylisting knows a mail by where it comes from, who sends it and who gets it: the next try has to leave from the same address. Each
     pair has an order of its own (rendezvous hashing), so mail spreads evenly, and an address that is added or taken away moves only its
-    share. What an address may not carry today (warm-up) is to be left out of `found`: the mail flows to its next."""
+    share."""
     pair = f"{addresses.domain(envelope.mail_from)}\0{addresses.key(envelope.rcpt_to)}"
     return sorted(found, key=lambda source: hashlib.sha256(f"{source.address}\0{pair}".encode()).digest())
 
@@ -317,6 +322,9 @@ class MX:
         #: open connections, and those being opened, by destination and source
         self.clients: dict[Client, tuple[str, str]] = {}
         self.connecting: Counter[tuple[str, str]] = Counter()
+        #: what addresses that warm up may still send
+        self.allowances = Allowances()
+        self.asking = asyncio.Lock()
         #: what was learnt of domains and is not stored
         self.learnt: dict[str, str] = {}
         self.sessions = 0
@@ -342,6 +350,7 @@ class MX:
             while self.kept:
                 self.part(self.kept.pop().client)
             await self.learn()
+            await self.return_allowances()
             await asyncio.gather(*self.leaving)
 
     # -- one mail
@@ -349,7 +358,6 @@ class MX:
     async def deliver(self, envelope: Envelope) -> Reply:
         """Raises Refused, Deferred or OutcomeUnknown."""
         domain = addresses.domain(envelope.rcpt_to).lower()
-        order = ranked(self.sources or (), envelope)
         enough = asyncio.get_running_loop().time() + TRY_FOR
         failures: list[NotThere] = []
         tries = 0
@@ -365,20 +373,78 @@ class MX:
             if not hosts:
                 words = _("The policy of %(domain)s (MTA-STS) names none of its hosts.") % {"domain": domain}
                 raise Deferred(Reply(None, "4.7.5", words))
-        for host in hosts[:MOST_HOSTS]:
-            try:
-                found = await in_time(enough, self.targets(domain, host, policy, exchangers.authenticated, order))
-                targets = [self.asked_for(replace(target, destination=destination)) for target in found]
-            except NotThere as failure:
-                failures.append(failure)
-                continue
-            for target in targets[: MOST_ADDRESSES - tries]:
-                tries += 1
+        order = await self.allowed(ranked(self.sources or (), envelope), destination)
+        unused = set(order)
+        try:
+            for host in hosts[:MOST_HOSTS]:
                 try:
-                    return await self.hand_over(target, envelope, enough)
+                    found = await in_time(enough, self.targets(domain, host, policy, exchangers.authenticated, order))
+                    targets = [self.asked_for(replace(target, destination=destination)) for target in found]
                 except NotThere as failure:
                     failures.append(failure)
-        raise self.given_up(domain, failures)
+                    continue
+                for target in targets[: MOST_ADDRESSES - tries]:
+                    tries += 1
+                    # Until it is certain that nothing left.
+                    unused.discard(target.source)
+                    try:
+                        reply = await self.hand_over(target, envelope, enough)
+                    except NotThere as failure:
+                        failures.append(failure)
+                        unused.add(target.source)
+                    except SendError as error:
+                        self.hear(target, error)
+                        raise
+                    else:
+                        self.hear(target, None)
+                        return reply
+            raise self.given_up(domain, failures)
+        finally:
+            self.put_back(unused, destination)
+
+    # -- warm-up
+
+    async def allowed(self, order: Sequence[Source], destination: str) -> list[Source]:
+        """Of each version the first that may carry another mail to the destination today, which is set apart. Raises Deferred."""
+        chosen: dict[int, Source] = {}
+        for source in order:
+            version = ip_address(source.address).version
+            if version not in chosen and await self.may(source, destination):
+                chosen[version] = source
+        if order and not chosen:
+            words = _("All addresses have sent to %(destination)s what they may send in a day while they warm up.")
+            raise Deferred(Reply(None, "", words % {"destination": destination}), WARM_AGAIN)
+        return list(chosen.values())
+
+    async def may(self, source: Source, destination: str) -> bool:
+        if source.warms_up is None or self.allowances.at_hand(source.warms_up, destination):
+            return True
+        async with self.asking:
+            return await sync_to_async(self.fetch)(source.warms_up, destination)
+
+    def fetch(self, ip: int, destination: str) -> bool:
+        return self.allowances.fetch(ip, destination, clock.now())
+
+    def hear(self, target: Target, error: SendError | None) -> None:
+        if target.source.warms_up is not None:
+            self.allowances.hear(target.source.warms_up, target.destination, error)
+
+    def put_back(self, unused: Iterable[Source], destination: str) -> None:
+        for source in unused:
+            if source.warms_up is not None:
+                self.allowances.put_back(source.warms_up, destination)
+
+    async def return_allowances(self) -> None:
+        try:
+            await sync_to_async(self.store_allowances)()
+        except DatabaseError:  # it counts as sent, then
+            logger.exception("what relay %s did not send of its warm-up could not be given back", self.relay.pk)
+
+    def store_allowances(self) -> None:
+        if self.allowances.stocks:
+            self.allowances.store(clock.now())
+
+    # -- where
 
     async def exchangers(self, domain: str) -> dns.Answer[dns.Exchanger]:
         """Where the domain's mail goes; among equals first where a connection waits. Raises Refused or Deferred."""

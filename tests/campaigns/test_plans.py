@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from campaigns import admin as campaigns_admin
-from campaigns import growth
+from campaigns import audience, growth, launch
 from campaigns.admin import ContactList
 from campaigns.models import Campaign, Contact, MailingList
 from mailhub.admin import EstimatingPaginator
@@ -123,3 +124,16 @@ def test_the_page_of_a_list_does_not_read_its_people(admin_client: Client, crowd
     path = reverse("admin:campaigns_mailinglist_change", args=[crowd["Old"]])
     assert sum(rows_read(plan) for _sql, plan in plans(admin_client, path)) == 0
     assert Contact.objects.count() == CONTACTS
+
+
+def test_an_expansion_reads_its_own_part_of_a_list(campaign: Campaign, crowd: dict[str, int]) -> None:
+    campaign.lists.set([crowd["Half"]])
+    launch.launch(campaign, None)
+    with CaptureQueriesContext(connection) as captured, connection.cursor() as cursor:
+        assert audience.grow(campaign, 200)
+        sql = next(query["sql"] for query in captured.captured_queries if "INSERT INTO delivery_message" in query["sql"])
+        cursor.execute("EXPLAIN (COSTS OFF) " + sql.replace("%", "%%"), [])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    # Either has the range of contacts that is looked at, and nothing else; which costs less depends on how many lists there are.
+    assert re.search(r"using campaigns_subscription_(walk|once)", plan) and "using campaigns_contact_pkey" in plan, plan
+    assert not re.search(r"Seq Scan on campaigns_", plan), plan

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from mailhub.delivery import events, queue, retention
 from mailhub.delivery.models import Batch, Content, Lease, Message, Suppression
@@ -121,7 +123,7 @@ def plans(work: Callable[[], object]) -> str:
 def assert_by(plan: str, *indexes: str) -> None:
     for table in BIG:
         assert f"Seq Scan on {table}" not in plan, plan
-    used = set(re.findall(r"Scan (?:using|on) (\w+)", plan))
+    used = set(re.findall(r"Scan (?:Backward )?(?:using|on) (\w+)", plan))
     for index in indexes:
         assert any(re.fullmatch(index, name) for name in used), f"{index} is not among {used}:\n{plan}"
 
@@ -260,3 +262,27 @@ def test_forgetting_messages(relay: Relay) -> None:
 def test_forgetting_contents(relay: Relay) -> None:
     keys = list(Content.objects.order_by("pk").values_list("pk", flat=True)[:500])
     assert_by(plans(lambda: retention.forget_contents(keys)), "delivery_content_pkey", "delivery_message_content")
+
+
+# ------------------------------------------------------------------------------------------------------------- the admin's lists
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "index"),
+    [
+        ("message", {}, "delivery_message_pkey"),
+        ("message", {"state": "bounced"}, "delivery_message_trouble"),
+        ("message", {"stream__exact": "transactional"}, "delivery_message_content"),
+        ("message", {"batch": "batch"}, "delivery_message_once"),
+        ("message", {"q": "taro"}, "delivery_message_address"),
+        ("message", {"q": "0" * 32}, "delivery_message_public_id_\\w+"),
+        ("event", {}, "delivery_event_pkey"),
+        ("event", {"q": "taro"}, "delivery_event_message_id_\\w+"),
+        ("suppression", {}, "delivery_suppression_pkey"),
+        ("suppression", {"q": "gone1"}, "delivery_suppression_address_\\w+"),
+    ],
+)
+def test_lists_and_searches(relay: Relay, admin_client: Client, model: str, asked: dict[str, str], index: str) -> None:
+    asked = {name: str(Batch.objects.all()[0].pk) if value == "batch" else value for name, value in asked.items()}
+    path = reverse(f"admin:delivery_{model}_changelist", query=asked)
+    assert_by(plans(lambda: admin_client.get(path)), index)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from mailhub.delivery import engine, queue, retention
 from mailhub.delivery.models import Batch
+from mailhub.lib import tasks
 from mailhub.lib.tasks import Queue
 from mailhub.relays.models import Relay
 
-
-def drain(relay_id: int) -> int:
-    return _drain(relay_id, "bulk")
-
-
-def drain_transactional(relay_id: int) -> int:
-    return _drain(relay_id, "transactional")
+# A wake-up that reached a machine without the relay's addresses is handed on so often; then the next tick is waited for.
+HANDED_ON = 8
 
 
-def _drain(relay_id: int, queue: Queue) -> int:
+def drain(relay_id: int, handed_on: int = 0) -> int:
+    return _drain(relay_id, "bulk", handed_on)
+
+
+def drain_transactional(relay_id: int, handed_on: int = 0) -> int:
+    return _drain(relay_id, "transactional", handed_on)
+
+
+def _drain(relay_id: int, work: Queue, handed_on: int) -> int:
     # Its secrets are read when they are needed, where it is known what follows from those that no key opens.
     relay = Relay.objects.defer("secrets").filter(pk=relay_id).first()
-    return engine.drain(relay, queue) if relay else 0
+    if relay and handed_on < HANDED_ON and relay.is_elsewhere():
+        tasks.enqueue(queue.DRAINS[work], relay.pk, handed_on + 1, queue=work)
+        return 0
+    return engine.drain(relay, work) if relay else 0
 
 
 def tick() -> None:

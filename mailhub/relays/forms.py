@@ -19,6 +19,9 @@ from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, Respon
 # RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
 HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 
+# Seconds that greylisting keeps a mail it has not seen, mostly: a new relay for direct delivery tries again no sooner.
+GREYLISTED_FOR = 300
+
 # A row of a fieldset: one field, or two beside each other.
 Line = str | tuple[str, str]
 
@@ -91,6 +94,8 @@ class RelayForm(forms.ModelForm[Relay]):
         provider = providers.load(self.kind)
         if provider.uses_pool:
             self.fields["pool"].required = True
+            if not self.instance.pk:
+                self.initial.setdefault("first_retry", GREYLISTED_FOR)
         asked: Any = type("Options", (Secrets, provider.options_form), {"secrets": provider.secret_options})
         self.options = asked(
             self.data if self.is_bound else None, stored=self.instance.secrets, initial={**self.initial, **self.instance.options}

@@ -16,13 +16,16 @@ import pytest
 import time_machine
 from asgiref.sync import async_to_sync
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.test import Client
+from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from mailhub.delivery import engine
+from mailhub.delivery import engine, queue
+from mailhub.delivery import tasks as delivery
 from mailhub.delivery.models import Attempt, Message
-from mailhub.lib import clock
+from mailhub.lib import clock, tasks
 from mailhub.relays import mta_sts
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refused, RelayDown, SendError
 from mailhub.relays.base import Reply as Said
@@ -939,3 +942,33 @@ def test_the_relays_form_asks_for_a_pool(world: World) -> None:
     given = {"name": "Direct 2", "max_connections": 5, "first_retry": 300, "tls": "opportunistic", "port": 25, "final_timeout": 60}
     assert list(RelayForm.of("mx")(given).errors) == ["pool"]
     assert RelayForm.of("mx")(given | {"pool": world.pool.pk}).is_valid()
+
+
+def test_a_new_relay_tries_again_when_greylisting_lets_it_in(admin_client: Client) -> None:
+    page = admin_client.get(reverse("admin:relays_relay_add") + "?kind=mx")
+    assert page.context["adminform"].form["first_retry"].value() == 300
+    page = admin_client.get(reverse("admin:relays_relay_add") + "?kind=memory")
+    assert page.context["adminform"].form["first_retry"].value() == 60
+
+
+@pytest.mark.parametrize("work", ["transactional", "bulk"])
+def test_a_wake_up_that_reached_the_wrong_machine_is_handed_on(world: World, monkeypatch: pytest.MonkeyPatch, work: tasks.Queue) -> None:
+    asked: list[tuple[str, tuple[int, ...], str]] = []
+    monkeypatch.setattr(tasks, "enqueue", lambda task, *ids, queue: asked.append((task, ids, queue)))
+    DedicatedIP.objects.update(address="203.0.113.8", node="another")
+    messages = queued(world, "a@example.test")
+    function, path = {"bulk": delivery.drain, "transactional": delivery.drain_transactional}[work], queue.DRAINS[work]
+    function(world.relay.pk)
+    assert asked == [(path, (world.relay.pk, 1), work)]
+    # Not for ever: should no machine have them, the tick asks again.
+    for times in range(1, delivery.HANDED_ON + 1):
+        function(world.relay.pk, times)
+    assert len(asked) == delivery.HANDED_ON
+    assert corridor.states(*messages) == ["queued"]
+    monkeypatch.undo()
+    # The machine that has them takes the mail.
+    DedicatedIP.objects.update(address=OURS, node=socket.gethostname())
+    world.server()
+    world.domain()
+    delivery.drain_transactional(world.relay.pk, 1)
+    assert corridor.states(*messages) == ["sent"]

@@ -965,7 +965,6 @@ def test_a_wake_up_that_reached_the_wrong_machine_is_handed_on(world: World, mon
         function(world.relay.pk, times)
     assert len(asked) == delivery.HANDED_ON
     assert corridor.states(*messages) == ["queued"]
-    monkeypatch.undo()
     # The machine that has them takes the mail.
     DedicatedIP.objects.update(address=OURS, node=socket.gethostname())
     world.server()

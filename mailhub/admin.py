@@ -83,6 +83,8 @@ PART_OF = {
     "relays.Plan": "relays.Service",
     "relays.ResponseRule": "relays.Destination",
     "relays.Slowdown": "relays.Parking",
+    "relays.WarmupPlan": "relays.DedicatedIP",
+    "relays.WarmupUse": "relays.DedicatedIP",
     "senders.DKIMKey": "senders.Domain",
     "transactional.Credential": "transactional.Project",
 }

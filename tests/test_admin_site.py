@@ -27,7 +27,20 @@ from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Sup
 from mailhub.delivery.workers import QUEUES
 from mailhub.lib import clock
 from mailhub.middleware import POLICY
-from mailhub.relays.models import DedicatedIP, InboxMail, IPPool, Parking, Relay, ResponseRule, Route, RouteMember, Slowdown, Stream
+from mailhub.relays.models import (
+    DedicatedIP,
+    InboxMail,
+    IPPool,
+    Parking,
+    Relay,
+    ResponseRule,
+    Route,
+    RouteMember,
+    Slowdown,
+    Stream,
+    WarmupPlan,
+    WarmupUse,
+)
 from mailhub.senders.models import Sender
 from transactional.models import Project, Submission
 from transactional.models import Template as TransactionalTemplate
@@ -97,7 +110,8 @@ def campaign(content: Content, sent: Batch | None = None, **fields: object) -> C
 def world(sender: Sender, relay: Relay, content: Content) -> None:
     """One of everything that has a page."""
     pool = IPPool.objects.create(name="Ours")
-    DedicatedIP.objects.create(pool=pool, address="192.0.2.1", ehlo_name="mx.tea.example")
+    ip = DedicatedIP.objects.create(pool=pool, address="192.0.2.1", ehlo_name="mx.tea.example", plan=WarmupPlan.objects.get(key="careful"))
+    WarmupUse.objects.create(ip=ip, destination_id="gmail", date=clock.now().date(), day=1, taken=20)
     news, contact = MailingList.objects.create(name="News"), Contact.objects.create(email="taro@example.jp", name="山田 太郎")
     now = clock.now()
     consent = Consent.objects.create(contact=contact, list=news, basis=Consent.Basis.OPT_IN, source="a form", at=now)
@@ -151,6 +165,7 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
             [
                 "relays/relay",
                 "relays/route",
+                "relays/service",
                 "relays/parking",
                 "relays/ippool",
                 "relays/dedicatedip",

@@ -20,16 +20,17 @@ from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
+from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, meter
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays import destinations, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.forms import DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm
+from mailhub.relays.forms import DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm, WarmupPlanForm
 from mailhub.relays.limits import Standing
 from mailhub.relays.models import (
     DedicatedIP,
     Destination,
+    Figures,
     InboxMail,
     IPPool,
     Parking,
@@ -40,6 +41,8 @@ from mailhub.relays.models import (
     RouteMember,
     Service,
     Slowdown,
+    WarmupPlan,
+    WarmupUse,
 )
 
 View = Callable[..., HttpResponseBase]
@@ -231,12 +234,23 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             yield gettext("Mail has left through it, and says so in its history.")
 
 
+# ------------------------------------------------------------------------------------------------------ figures of others
+
+FIGURES = (_("Where the figures are from"), {"fields": ["source", "as_of", "confidence"]})
+
+
+def figures(row: Figures) -> SafeString:
+    return pages.two_lines(row.get_confidence_display(), row.source or "—")
+
+
 # --------------------------------------------------------------------------------------------------------- own addresses
 
 
 class DedicatedIPInline(admin.TabularInline[DedicatedIP, IPPool]):
     model = DedicatedIP
     form = DedicatedIPForm
+    # Its warm-up is chosen on its own page.
+    fields = ("address", "ehlo_name", "node")
     extra = 0
 
 
@@ -263,19 +277,81 @@ class IPPoolAdmin(ExplainedDeletion[IPPool]):
 class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
     empty_hint = _("Only for mail that leaves from addresses of your own. With a service or an ordinary mail server you need none.")
     form = DedicatedIPForm
-    list_display = ("address", "ehlo_name", "pool", "node")
-    list_filter = (("pool", admin.RelatedOnlyFieldListFilter),)
+    list_display = ("address", "ehlo_name", "pool", "node", "warming")
+    list_filter = (("pool", admin.RelatedOnlyFieldListFilter), ("plan", admin.RelatedOnlyFieldListFilter))
     search_fields = ("address", "ehlo_name")
-    list_select_related = ("pool",)
+    list_select_related = ("pool", "plan")
+    fieldsets = (
+        (None, {"fields": ["pool", "address", "ehlo_name", "node"]}),
+        (_("Warm-up"), {"fields": ["plan", "first_day"]}),
+    )
+
+    @admin.display(description=_("warm-up"))
+    def warming(self, ip: DedicatedIP) -> SafeString | str:
+        if ip.plan is None:
+            return format_html('<span class="quiet">{}</span>', gettext("warm, no cap"))
+        url = f"{reverse('admin:relays_warmupuse_changelist')}?ip__id__exact={ip.pk}"
+        return format_html('<a href="{}">{}</a>', url, ip.plan)
+
+
+@admin.register(WarmupPlan)
+class WarmupPlanAdmin(ExplainedDeletion[WarmupPlan]):
+    lead = _("How many mails a day an address may send that receivers do not know yet. A day follows only on one that went well.")
+    form = WarmupPlanForm
+    list_display = ("title", "counts", "begins", "figures")
+    search_fields = ("name", "key")
+    fieldsets = ((None, {"fields": ["key", "name", "counts", "caps"]}), FIGURES)
+    instead = _("Give its addresses another plan, or none: then they are warm.")
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    @admin.display(description=_("name"), ordering="name")
+    def title(self, plan: WarmupPlan) -> SafeString:
+        return pages.two_lines(plan, ngettext("%(n)s day", "%(n)s days", plan.length) % {"n": plan.length})
+
+    @admin.display(description=_("mails a day"))
+    def begins(self, plan: WarmupPlan) -> str:
+        days = [plan.cap(day) or 0 for day in range(1, plan.length + 1)]
+        return " → ".join(map(pages.grouped, days if len(days) < 5 else [*days[:3], days[-1]]))
+
+    @admin.display(description=_("figures"), ordering="confidence")
+    def figures(self, plan: WarmupPlan) -> SafeString:
+        return figures(plan)
+
+
+@admin.register(WarmupUse)
+class WarmupUseAdmin(ReadOnlyAdmin[WarmupUse]):
+    lead = _("What addresses that warm up sent each day, and what became of it.")
+    empty_hint = _("Give a dedicated IP a warm-up plan, and its days show here.")
+    list_display = ("date", "ip", "where", "stage", "used", "accepted", "deferred", "refused", "bounced")
+    list_filter = (("ip", admin.RelatedOnlyFieldListFilter), ("destination", admin.RelatedOnlyFieldListFilter))
+    list_select_related = ("ip__plan", "destination")
+    list_display_links = None
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    @admin.display(description=_("destination"))
+    def where(self, use: WarmupUse) -> str:
+        return str(use.destination or gettext("all together"))
+
+    @admin.display(description=_("day of the plan"))
+    def stage(self, use: WarmupUse) -> str:
+        if use.ip.plan is None or use.day > use.ip.plan.length:
+            return gettext("warm")
+        return gettext("%(day)s of %(days)s") % {"day": use.day, "days": use.ip.plan.length}
+
+    @admin.display(description=_("used"))
+    def used(self, use: WarmupUse) -> SafeString | str:
+        cap = use.ip.plan.cap(use.day) if use.ip.plan else None
+        if cap is None:
+            return "—"
+        words = gettext("%(used)s of %(limit)s") % {"used": pages.grouped(use.taken), "limit": pages.grouped(cap)}
+        return meter(100 * use.taken / cap, words)
 
 
 # -------------------------------------------------------------------------------------------------------------- destinations
-
-FIGURES = (_("Where the figures are from"), {"fields": ["source", "as_of", "confidence"]})
-
-
-def figures(row: Destination | ResponseRule | Service) -> SafeString:
-    return pages.two_lines(row.get_confidence_display(), row.source or "—")
 
 
 @admin.register(Destination)

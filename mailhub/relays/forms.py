@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from mailhub.relays import providers
-from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember
+from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember, WarmupPlan
 
 # RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
 HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -243,13 +243,27 @@ class ResponseRuleForm(forms.ModelForm[ResponseRule]):
         )  # fmt: skip
 
 
+# ------------------------------------------------------------------------------------------------------------------- warm-up
+
+
+class WarmupPlanForm(forms.ModelForm[WarmupPlan]):
+    class Meta:
+        model = WarmupPlan
+        fields = ("key", "name", "counts", "caps", "source", "as_of", "confidence")
+        widgets: ClassVar = {"caps": forms.Textarea(attrs={"rows": 12, "class": "vLargeTextField"})}
+
+    def clean_caps(self) -> str:
+        """As it was shipped, so that a row that nobody changed is not taken for edited."""
+        return "\n".join(self.cleaned_data["caps"].replace(",", "").split())
+
+
 # ----------------------------------------------------------------------------------------------------------------- addresses
 
 
 class DedicatedIPForm(forms.ModelForm[DedicatedIP]):
     class Meta:
         model = DedicatedIP
-        fields = ("pool", "address", "ehlo_name", "node")
+        fields = ("pool", "address", "ehlo_name", "node", "plan", "first_day")
 
     def clean_address(self) -> str:
         address: str = self.cleaned_data["address"]
@@ -259,6 +273,14 @@ class DedicatedIPForm(forms.ModelForm[DedicatedIP]):
                 _("No mail can leave from %(address)s: it is not the address of one machine."), params={"address": address}
             )
         return address
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        plan, day = given.get("plan"), given.get("first_day")
+        if plan and day and day > plan.length:
+            problem = _("The plan has %(days)s days. Choose one of them, or no plan: then the address is warm.")
+            raise ValidationError({"first_day": ValidationError(problem, params={"days": plan.length})})
+        return given
 
     def clean_ehlo_name(self) -> str:
         name = self.cleaned_data["ehlo_name"].strip().rstrip(".").lower()

@@ -955,6 +955,8 @@ def test_a_new_relay_tries_again_when_greylisting_lets_it_in(admin_client: Clien
 def test_a_wake_up_that_reached_the_wrong_machine_is_handed_on(world: World, monkeypatch: pytest.MonkeyPatch, work: tasks.Queue) -> None:
     asked: list[tuple[str, tuple[int, ...], str]] = []
     monkeypatch.setattr(tasks, "enqueue", lambda task, *ids, queue: asked.append((task, ids, queue)))
+    world.server()
+    world.domain()
     DedicatedIP.objects.update(address="203.0.113.8", node="another")
     messages = queued(world, "a@example.test")
     function, path = {"bulk": delivery.drain, "transactional": delivery.drain_transactional}[work], queue.DRAINS[work]
@@ -967,7 +969,5 @@ def test_a_wake_up_that_reached_the_wrong_machine_is_handed_on(world: World, mon
     assert corridor.states(*messages) == ["queued"]
     # The machine that has them takes the mail.
     DedicatedIP.objects.update(address=OURS, node=socket.gethostname())
-    world.server()
-    world.domain()
     delivery.drain_transactional(world.relay.pk, 1)
     assert corridor.states(*messages) == ["sent"]

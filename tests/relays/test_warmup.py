@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, connections
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from mailhub.delivery import engine, queue
@@ -274,3 +276,31 @@ def test_what_the_pool_may_not_carry_takes_the_routes_next_relay(world: World) -
     engine.drain(spare, "transactional")
     assert corridor.states(*messages) == ["sent"] * 12
     assert len(server.mails) == 5
+
+
+# ---------------------------------------------------------------------------------------------------------------------- admin
+
+
+def test_staff_give_an_address_a_plan_and_see_its_days(admin_client: Client, ip: DedicatedIP, plan: WarmupPlan) -> None:
+    url = reverse("admin:relays_dedicatedip_change", args=[ip.pk])
+    given = {"pool": ip.pool_id, "address": ip.address, "ehlo_name": "mail1.example.com", "node": "", "plan": plan.pk}
+    page = admin_client.post(url, {**given, "first_day": 4}).content.decode()
+    assert "The plan has 3 days." in page
+    admin_client.post(url, {**given, "first_day": 2})
+    assert take(ip, 5) == 5
+    days = admin_client.get(reverse("admin:relays_warmupuse_changelist")).content.decode()
+    assert "2 of 3" in days and "5 of 20" in days
+
+
+def test_a_plans_form_leaves_a_shipped_row_as_it_was_shipped(admin_client: Client) -> None:
+    plan = WarmupPlan.objects.get(key="sendgrid")
+    url = reverse("admin:relays_warmupplan_change", args=[plan.pk])
+    form = admin_client.get(url).context["adminform"].form
+    admin_client.post(url, {name: form[name].value() or "" for name in form.fields})
+    after = WarmupPlan.objects.get(key="sendgrid")
+    assert (after.caps, after.source, after.as_of) == (plan.caps, plan.source, plan.as_of)
+
+
+def test_a_plan_that_an_address_follows_is_not_deleted(admin_client: Client, ip: DedicatedIP, plan: WarmupPlan) -> None:
+    page = admin_client.post(reverse("admin:relays_warmupplan_delete", args=[plan.pk]), {"post": "yes"}).content.decode()
+    assert "Give its addresses another plan" in page and WarmupPlan.objects.filter(pk=plan.pk).exists()

@@ -1,4 +1,4 @@
-"""Names in destinations.toml, for translators: rows keep them in English, and pages show them in the reader's language.
+"""Names in destinations.toml and warmups.toml, for translators: rows keep them in English, and pages show them in the reader's language.
 
 Names of services, such as Gmail, are the same in every language and not here."""
 
@@ -7,6 +7,9 @@ from __future__ import annotations
 from django.utils.translation import gettext_noop as _
 
 NAMES = (
+    _("Careful"),
+    _("SendGrid, by hand"),
+    _("SendGrid, automated"),
     _("All others"),
     _("Orange (France)"),
     _("Mail is deferred by reputation"),

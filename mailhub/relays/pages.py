@@ -267,7 +267,7 @@ def ways(members: Sequence[RouteMember], at: datetime) -> list[Way]:
     if rest:
         found.append(_way(_("All other mail") if named else _("All mail"), rest, at, waits))
     elif named:
-        found.append(Way(_("All other mail"), [], [_("No relay is for it: it waits.")]))
+        found.append(Way(_("All other mail"), [], [_("All other mail waits: no relay is for it.")]))
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 from django_q.signing import SignedPackage
 
@@ -175,6 +176,28 @@ def test_it_works_on_all_three_queues_and_shows_itself(supervised: Supervised) -
     pids = {supervised.done(queue).pid for queue in QUEUES}
     assert len(pids) == 3
     until(lambda: supervised.rows() == dict.fromkeys(QUEUES, 0))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="several machines need a database that is a server")
+def test_two_of_them_share_the_work_and_one_goes_on_when_the_other_ends(site: Site, supervised: Supervised) -> None:
+    """As on two machines: neither knows of the other."""
+    second = Supervised(site)
+    try:
+        both = {each.process.pid: each for each in (supervised, second)}
+        until(lambda: all(len(each.rows()) == len(QUEUES) for each in both.values()))
+        at_work: set[int] = set()
+        while at_work != set(both):
+            worker = supervised.done("bulk")
+            at_work |= {pid for pid, each in both.items() if worker.pid in {child.pid for child in each.process.descendants}}
+        second.command.terminate()
+        assert second.command.wait(LONG) == 0
+        supervised.done("bulk")
+        until(site.settled)
+    finally:
+        if second.process.lives:
+            for each in [second.process, *second.process.descendants]:
+                each.kill()
+            second.command.wait()
 
 
 def test_clusters_that_stand_still_are_at_work_again_within_a_minute(site: Site, supervised: Supervised) -> None:

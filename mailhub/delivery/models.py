@@ -314,6 +314,14 @@ class Message(models.Model):
                 name="delivery_message_trouble",
                 condition=Q(status__in=["deferred", "bounced", "complained", "failed", "suppressed", "unknown", "canceled"]),
             ),
+            # The same of one batch, to which its page leads.
+            models.Index(
+                fields=["batch", "status", "id"],
+                name="delivery_message_batch_trouble",
+                condition=Q(
+                    batch__isnull=False, status__in=["deferred", "bounced", "complained", "failed", "suppressed", "unknown", "canceled"]
+                ),
+            ),
         ]
 
     def __str__(self) -> str:

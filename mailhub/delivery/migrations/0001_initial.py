@@ -235,6 +235,10 @@ class Migration(migrations.Migration):
             model_name='message',
             index=models.Index(condition=models.Q(('status__in', ['deferred', 'bounced', 'complained', 'failed', 'suppressed', 'unknown', 'canceled'])), fields=['status', 'id'], name='delivery_message_trouble'),
         ),
+        migrations.AddIndex(
+            model_name='message',
+            index=models.Index(condition=models.Q(('batch__isnull', False), ('status__in', ['deferred', 'bounced', 'complained', 'failed', 'suppressed', 'unknown', 'canceled'])), fields=['batch', 'status', 'id'], name='delivery_message_batch_trouble'),
+        ),
         migrations.AddConstraint(
             model_name='message',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'deferred', 'claimed', 'sending', 'sent', 'delivered', 'bounced', 'complained', 'failed', 'suppressed', 'unknown', 'canceled'])), name='delivery_message_status'),

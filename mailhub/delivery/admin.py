@@ -27,6 +27,8 @@ from mailhub.relays.models import Stream
 
 # A filter that no index serves looks through so many rows, the newest.
 WINDOW = 100_000
+# The same among the messages that are in one state, each of which has to be fetched from another place.
+STATE_WINDOW = 10_000
 # States that index delivery_message_trouble finds among any number of messages.
 TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
 # A Message-ID of ours begins with the message's public id.
@@ -78,9 +80,10 @@ class Newest(ChangeList):
         self.bounded = newest - oldest >= WINDOW
         return found.filter(**{f"{column}__gt": newest - WINDOW}) if self.bounded else found
 
-    def within_places(self, found: QuerySet[Any], rows: QuerySet[Any], column: str) -> QuerySet[Any]:
+    def within_places(self, found: QuerySet[Any], rows: QuerySet[Any], column: str, window: int | None = None) -> QuerySet[Any]:
         """The same for rows that have gaps in that column: so many entries of its index are passed."""
-        oldest = next(iter(rows.order_by(f"-{column}").values_list(column, flat=True)[WINDOW : WINDOW + 1]), None)
+        self.window = window or WINDOW
+        oldest = next(iter(rows.order_by(f"-{column}").values_list(column, flat=True)[self.window : self.window + 1]), None)
         self.bounded = oldest is not None
         return found.filter(**{f"{column}__gt": oldest}) if self.bounded else found
 
@@ -93,6 +96,9 @@ class MessageList(Newest):
 
     docs/performance.md has what each takes of ten million."""
 
+    #: `window` is of those in one state
+    of_state = False
+
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Message]:
         found: QuerySet[Message] = super().get_queryset(request, exclude_parameters)
         found = found.select_related(None).select_related("content", "sender", "relay").defer(*LONG)
@@ -101,10 +107,17 @@ class MessageList(Newest):
         if self.query:
             # By address or public id: as many rows as match.
             return found
-        if state in TROUBLE:
-            # As many rows as are in that state, the newest first, until the page is full.
+        batch = asked.get("batch", [""])[-1]
+        if state in COUNTERS and batch.isdecimal() and Batch.objects.filter(pk=batch, **{state: 0}).exists():
+            # By the batch's own count there is none, and none is looked for.
+            return found.none()
+        if state in TROUBLE and (batch or len(asked) == 1):
+            # Indexes delivery_message_trouble and delivery_message_batch_trouble: the newest first, until the page is full.
             return found
-        if "batch" in asked:
+        if state in TROUBLE:
+            self.of_state = True
+            return self.within_places(found, Message.objects.filter(status=state), "pk", STATE_WINDOW)
+        if batch:
             # Index delivery_message_once has a batch's messages in the order of their addresses.
             return found.order_by("batch_id", "address", "-pk")
         if asked.pop("stream__exact", [""])[-1] == Stream.TRANSACTIONAL:
@@ -234,8 +247,8 @@ class BatchAdmin(BigTableAdmin[Batch]):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
-        found = super().get_queryset(request).select_related("content", "sender", "route")
-        return found.defer("content__html", "content__text", "content__raw")
+        # Not with their contents, which only a batch's page shows: to join a few of them PostgreSQL may read all.
+        return super().get_queryset(request).select_related("sender", "route")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

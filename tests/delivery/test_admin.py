@@ -231,6 +231,29 @@ def test_a_filter_without_an_index_looks_through_the_newest_and_says_so(
         assert said not in text(response), asked
 
 
+def test_a_state_with_another_filter_looks_through_the_newest_of_that_state_and_says_so(
+    admin_client: Client, make: Make, batch: Batch, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        make(f"failed{number}@example.net", "failed", batch)
+        make(f"sent{number}@example.net", "sent", batch)
+    said = "in this state"
+    asked: dict[str, Any] = {"state": "failed", "relay__id__exact": relay.pk}
+    assert len(addresses(admin_client.get(list_of("message", **asked)))) == 3
+    monkeypatch.setattr(delivery_admin, "STATE_WINDOW", 2)
+    bounded = admin_client.get(list_of("message", **asked))
+    assert addresses(bounded) == ["failed2@example.net", "failed1@example.net"] and said in text(bounded)
+    for asked in ({"state": "failed"}, {"state": "failed", "batch": batch.pk}):
+        response = admin_client.get(list_of("message", **asked))
+        assert len(addresses(response)) == 3 and said not in text(response), asked
+
+
+@pytest.mark.parametrize("key", ["0", "nobody", "²", "99999999999999999999"])
+def test_a_batch_that_is_not_there_has_no_messages_in_any_state(admin_client: Client, make: Make, batch: Batch, key: str) -> None:
+    make("a@example.net", "failed", batch)
+    assert addresses(admin_client.get(list_of("message", batch=key, state="failed"))) == []
+
+
 def test_transactional_mail_is_found_however_much_campaign_mail_came_since(
     admin_client: Client, make: Make, batch: Batch, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -274,6 +274,7 @@ def test_forgetting_contents(relay: Relay) -> None:
         ("message", {"state": "bounced"}, "delivery_message_trouble"),
         ("message", {"stream__exact": "transactional"}, "delivery_message_content"),
         ("message", {"batch": "batch"}, "delivery_message_once"),
+        ("message", {"batch": "batch", "state": "bounced"}, "delivery_message_batch_trouble"),
         ("message", {"q": "taro"}, "delivery_message_address"),
         ("message", {"q": "0" * 32}, "delivery_message_public_id_\\w+"),
         ("event", {}, "delivery_event_pkey"),
@@ -284,5 +285,6 @@ def test_forgetting_contents(relay: Relay) -> None:
 )
 def test_lists_and_searches(relay: Relay, admin_client: Client, model: str, asked: dict[str, str], index: str) -> None:
     asked = {name: str(Batch.objects.all()[0].pk) if value == "batch" else value for name, value in asked.items()}
+    Batch.objects.update(bounced=1)
     path = reverse(f"admin:delivery_{model}_changelist", query=asked)
     assert_by(plans(lambda: admin_client.get(path)), index)

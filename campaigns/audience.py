@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from django.db import connection, transaction
@@ -188,11 +189,17 @@ def _insert_select(campaign: Campaign, batch: Batch, judged: QuerySet[Judged]) -
             [
                 *judged_params,
                 *(campaign.pk,),
-                *(batch.pk, batch.content_id, batch.sender_id, now, now + queue.LIFETIME[Stream.CAMPAIGN], now),
+                *(_beginning(now), batch.pk, batch.content_id, batch.sender_id, now, now + queue.LIFETIME[Stream.CAMPAIGN], now),
             ],
         )
         found: tuple[int] = cursor.fetchone()
     return found[0]
+
+
+def _beginning(now: datetime) -> str:
+    """Of a UUID of version 7 (RFC 9562): with the same one, those of a chunk lie side by side in their index, however large that is."""
+    time = f"{int(now.timestamp() * 1000):012x}"
+    return f"{time[:8]}-{time[8:]}-7"
 
 
 # The rows of _judged() are read once and written as messages or as left out. 22 us a message, so some 45,000 contacts a second beside
@@ -208,7 +215,8 @@ queued AS (
         next_attempt_at, expires_at, attempts, lost_leases, repeated, reply, created_at
     )
     SELECT
-        gen_random_uuid(), 'campaign', 'queued', %s, %s, %s, email, COALESCE(known.destination_id, 'other'), judged.id,
+        (%s || substr(gen_random_uuid()::text, 16))::uuid, 'campaign', 'queued', %s, %s, %s,
+        email, COALESCE(known.destination_id, 'other'), judged.id,
         attributes || jsonb_build_object('email', email, 'name', name, 'language', language),
         %s, %s, 0, 0, FALSE, '', %s
     FROM judged LEFT JOIN relays_knowndomain AS known ON known.domain = split_part(email, '@', -1)

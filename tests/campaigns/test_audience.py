@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -73,6 +74,17 @@ def test_each_message_knows_whose_servers_it_goes_to(campaign: Campaign, news: M
         "b@docomo.ne.jp": "docomo",
         "c@tea.example": "other",
     }
+
+
+@postgresql
+def test_public_ids_of_a_chunk_lie_side_by_side(campaign: Campaign, news: MailingList, join: Join) -> None:
+    for number in range(3):
+        join(f"p{number}@example.net", news)
+    audience.expand(launched(campaign).pk)
+    found = [message.public_id for message in Message.objects.all()]
+    assert {each.version for each in found} == {7} and len(set(found)) == 3
+    assert len({each.hex[:12] for each in found}) == 1
+    assert abs(int(found[0].hex[:12], 16) / 1000 - time.time()) < 3600
 
 
 def test_an_attribute_does_not_replace_the_address(campaign: Campaign, news: MailingList, join: Join) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -28,13 +28,13 @@ class Tally:
     """Moves between the counters of batches, written once at the end of the transaction that makes the moves."""
 
     def __init__(self) -> None:
-        self.changes: dict[int, Counter[str]] = {}
+        self.changes: dict[int, Counter[str]] = defaultdict(Counter)
 
     def move(self, message: Message, to: str) -> None:
         """Count `message`, whose status is still the old one, as `to`."""
         before, after = COUNTER_OF[message.status], COUNTER_OF[to]
         if message.batch_id and before != after:
-            change = self.changes.setdefault(message.batch_id, Counter())
+            change = self.changes[message.batch_id]
             change[before] -= 1
             change[after] += 1
 

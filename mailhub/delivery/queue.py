@@ -6,6 +6,7 @@ never waits for a message (SKIP LOCKED).
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import socket
@@ -14,9 +15,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models.base import ModelState
 from django.db.models.functions import Coalesce, Length
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -25,6 +28,7 @@ from django_stubs_ext import StrOrPromise
 from mailhub.delivery import events
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Suppression
 from mailhub.lib import addresses, clock, tasks
+from mailhub.lib.lookups import among
 from mailhub.relays import destinations, limits, routing, shaping
 from mailhub.relays.base import Reply
 from mailhub.relays.models import OTHER, Relay, Route, Stream
@@ -193,10 +197,24 @@ def slots(lease: Lease) -> dict[str, dict[str, int]]:
 
 def renew(lease: Lease) -> datetime:
     """Hold the lease for another LEASE; returns the database's time. Locks its row until the transaction ends. Raises LeaseLost."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(RENEW, [f"{LEASE.total_seconds()} s", lease.pk])
+            renewed = cursor.fetchone()
+        if not renewed:
+            raise LeaseLost
+        moment: datetime = renewed[0]
+        return moment
     now = clock.now()
     if not Lease.objects.filter(pk=lease.pk, expires_at__gt=now).update(expires_at=now + LEASE):
         raise LeaseLost
     return now
+
+
+RENEW = """
+UPDATE delivery_lease SET expires_at = clock_timestamp() + %s::interval
+WHERE id = %s AND expires_at > clock_timestamp() RETURNING clock_timestamp()
+"""
 
 
 def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None) -> list[Message]:
@@ -253,14 +271,17 @@ def _hold(lease: Lease, messages: Sequence[Message], now: datetime, tally: event
         message.expires_at = now + LIFETIME[Stream.CAMPAIGN]
     claimed = {"status": Status.CLAIMED, "lease": lease, "relay": lease.relay_id, "attempts": F("attempts") + 1}
     if fresh:
-        Message.objects.filter(pk__in=[message.pk for message in fresh]).update(**claimed, expires_at=fresh[0].expires_at)
+        Message.objects.filter(among("pk", keys(fresh))).update(**claimed, expires_at=fresh[0].expires_at)
     if len(fresh) < len(messages):
-        new = {message.pk for message in fresh}
-        Message.objects.filter(pk__in=[message.pk for message in messages if message.pk not in new]).update(**claimed)
+        Message.objects.filter(among("pk", {*keys(messages)} - {*keys(fresh)})).update(**claimed)
     for message in messages:
         tally.move(message, Status.CLAIMED)
         message.status, message.lease_id, message.relay_id = Status.CLAIMED, lease.pk, lease.relay_id
         message.attempts += 1
+
+
+def keys(messages: Iterable[Message]) -> list[int]:
+    return [message.pk for message in messages]
 
 
 def due(relay: Relay) -> list[tasks.Queue]:
@@ -398,9 +419,30 @@ def _take(stream: Stream, asked: Mapping[_Lane, int], now: datetime) -> list[Mes
     and what waits in other lanes is never passed. On PostgreSQL one statement for all of them: 5 us a lane that turns out to be empty."""
     if connection.vendor != "postgresql":
         return [message for lane, wanted in asked.items() for message in _of_lane(stream, lane, now)[:wanted]]
-    wanted = [*asked.values()]
-    found = list(Message.objects.raw(TAKE[stream], [*_arrays([*asked]), wanted, now]))
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE[stream], [*_arrays([*asked]), [*asked.values()], now])
+        found = [_made(row, cursor.db.alias) for row in cursor.fetchall()]
     return sorted(found, key=lambda message: (message.next_attempt_at, message.pk))
+
+
+# What a drain needs of a message. The rest is read should anybody ask.
+TAKEN = (
+    "id", "public_id", "stream", "status", "batch_id", "content_id", "sender_id", "destination_id", "address", "recipient_ref",
+    "attempts", "lost_leases", "repeated", "data", "created_at", "next_attempt_at", "expires_at",
+)  # fmt: skip
+_COLUMNS = ", ".join(f"date_part('epoch', message.{name})" if name.endswith("_at") else f"message.{name}" for name in TAKEN)
+
+
+def _made(row: Sequence[Any], database: str) -> Message:
+    """The message of these columns, like those that Django makes of a row, in 3 us instead of 30: no signals, and moments come as seconds
+    since 1970, exact to the microsecond until 2242, because Django reads them in Python."""
+    message = Message.__new__(Message)
+    *values, data, created, due, expires = row
+    moments = [datetime.fromtimestamp(seconds, UTC) for seconds in (created, due, expires)]
+    message.__dict__.update(zip(TAKEN, (*values, json.loads(data), *moments), strict=True))
+    message._state = ModelState()
+    message._state.adding, message._state.db = False, database
+    return message
 
 
 def _stocked(stream: Stream, lanes: Sequence[_Lane], now: datetime) -> list[_Lane]:
@@ -450,7 +492,7 @@ _OF = {
 TAKE = {
     stream: f"""
 SELECT taken.* FROM {_LANES} CROSS JOIN LATERAL (
-    SELECT message.* {due}
+    SELECT {_COLUMNS} {due}
     ORDER BY message.next_attempt_at, message.id LIMIT lane.wanted FOR NO KEY UPDATE SKIP LOCKED
 ) AS taken
 """  # noqa: S608  of the words above
@@ -498,11 +540,11 @@ def _unfit(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
     Index of the unique Suppression.address, and of Event.message: a probe of each a message."""
     barred: dict[str, set[str]] = {}
     for stream in {message.stream for message in messages}:
-        keys = [addresses.key(message.address) for message in messages if message.stream == stream]
-        barred[stream] = set(Suppression.covering(stream).filter(address__in=keys).order_by().values_list("address", flat=True))
+        asked = among("address", [addresses.key(message.address) for message in messages if message.stream == stream])
+        barred[stream] = set(Suppression.covering(stream).filter(asked).order_by().values_list("address", flat=True))
     # Who unsubscribes while a worker holds the message, or after it failed.
     campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
-    unsubscribed = Event.objects.filter(message__in=campaign, type=Event.Type.UNSUBSCRIBED)
+    unsubscribed = Event.objects.filter(among("message_id", campaign), type=Event.Type.UNSUBSCRIBED)
     gone = set(unsubscribed.order_by().values_list("message", flat=True))
     found = {}
     for message in messages:
@@ -546,7 +588,7 @@ def _held(lease: Lease, messages: Iterable[Message]) -> QuerySet[Message]:
 
     Coalesce() hides from PostgreSQL that the index on leases could serve as well. It takes that for nearly empty, while it still has the
     dead entries of all that the lease has held so far."""
-    held = Message.objects.filter(pk__in=[message.pk for message in messages]).alias(holder=Coalesce("lease_id", 0))
+    held = Message.objects.filter(among("pk", keys(messages))).alias(holder=Coalesce("lease_id", 0))
     return held.filter(holder=lease.pk).order_by()
 
 
@@ -675,21 +717,22 @@ def _attempts_of(outcomes: Sequence[Outcome]) -> set[tuple[int, datetime]]:
 
 
 # One statement for a group: by primary key, 45 us a message, most of it for five indexes and for the foreign keys of attempt and event.
+# What was told about a message, if anything was, has the name of the state that it came to.
 STORE = """
 WITH outcome AS MATERIALIZED (
     SELECT * FROM unnest(
-        %s::bigint[], %s::text[], %s::timestamptz[], %s::boolean[], %s::text[], %s::smallint[], %s::boolean[], %s::smallint[], %s::text[],
-        %s::smallint[], %s::text[], %s::text[], %s::inet[], %s::timestamptz[], %s::timestamptz[], %s::text[]
+        %s::bigint[], %s::text[], %s::timestamptz[], %s::text[], %s::smallint[], %s::boolean[], %s::smallint[], %s::text[],
+        %s::smallint[], %s::text[], %s::text[], %s::inet[], %s::timestamptz[], %s::timestamptz[]
     ) AS outcome (
-        id, status, next_attempt_at, waits, said, attempts, repeated, number, attempt,
-        code, enhanced, reply, source_ip, started_at, finished_at, event
+        id, status, next_attempt_at, said, attempts, repeated, number, attempt,
+        code, enhanced, reply, source_ip, started_at, finished_at
     )
 ),
 stored AS (
     UPDATE delivery_message AS message SET
         status = outcome.status,
         next_attempt_at = COALESCE(outcome.next_attempt_at, message.next_attempt_at),
-        settled_at = CASE WHEN outcome.waits THEN NULL ELSE %s END,
+        settled_at = CASE WHEN outcome.status = ANY(%s) THEN NULL ELSE %s END,
         reply = outcome.said,
         attempts = outcome.attempts,
         repeated = outcome.repeated,
@@ -706,7 +749,7 @@ tried AS (
 ),
 told AS (
     INSERT INTO delivery_event (message_id, type, at, recorded_at, detail)
-    SELECT id, event, finished_at, %s, said FROM stored WHERE event <> ''
+    SELECT id, status, finished_at, %s, said FROM stored WHERE status = ANY(%s)
     RETURNING message_id, id, type
 )
 SELECT stored.id, told.id FROM stored LEFT JOIN told ON told.message_id = stored.id AND told.type = ANY(%s)
@@ -715,34 +758,42 @@ SELECT stored.id, told.id FROM stored LEFT JOIN told ON told.message_id = stored
 
 def _store_set(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:
     """Messages, attempts and events of those outcomes whose messages are still the lease's; returns their keys. For PostgreSQL."""
-    rows = [
-        (
-            outcome.message.pk,
-            outcome.status.value,
-            outcome.next_attempt_at,
-            outcome.status in WAITING,
-            outcome.said,
-            outcome.attempts,
-            outcome.message.repeated,
-            outcome.message.attempts,
-            outcome.attempt.value,
-            outcome.reply.code,
-            _storable(outcome.reply.enhanced, 12),
-            _storable(outcome.reply.text, 500),
-            outcome.reply.source_ip or None,
-            outcome.started_at,
-            outcome.finished_at,
-            outcome.event or "",
-        )
-        for outcome in outcomes
+    replies = [outcome.reply for outcome in outcomes]
+    columns = [
+        _array(outcome.message.pk for outcome in outcomes),
+        _words(outcome.status for outcome in outcomes),
+        _array(outcome.next_attempt_at and outcome.next_attempt_at.isoformat() for outcome in outcomes),
+        _words(outcome.said for outcome in outcomes),
+        _array(outcome.attempts for outcome in outcomes),
+        _array(outcome.message.repeated for outcome in outcomes),
+        _array(outcome.message.attempts for outcome in outcomes),
+        _words(outcome.attempt for outcome in outcomes),
+        _array(reply.code for reply in replies),
+        _words(_storable(reply.enhanced, 12) for reply in replies),
+        _words(_storable(reply.text, 500) for reply in replies),
+        _array(reply.source_ip or None for reply in replies),
+        _array(outcome.started_at.isoformat() for outcome in outcomes),
+        _array(outcome.finished_at.isoformat() for outcome in outcomes),
     ]
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    told_of, suppressing = [str(status) for status in EVENT_OF], [str(type) for type in events.SUPPRESSES]
+    waiting = [str(status) for status in WAITING]
     with connection.cursor() as cursor:
-        cursor.execute(STORE, [*columns, now, lease.pk, lease.relay_id, now, [str(type) for type in events.SUPPRESSES]])
-        keys: dict[int, int | None] = dict(cursor.fetchall())
-    told = [(outcome, keys[outcome.message.pk]) for outcome in outcomes if keys.get(outcome.message.pk)]
+        cursor.execute(STORE, [*columns, waiting, now, lease.pk, lease.relay_id, now, told_of, suppressing])
+        stored: dict[int, int | None] = dict(cursor.fetchall())
+    told = [(outcome, stored[outcome.message.pk]) for outcome in outcomes if stored.get(outcome.message.pk)]
     events.suppress(Event(pk=pk, message=outcome.message, type=outcome.event or "", detail=outcome.said) for outcome, pk in told)
-    return set(keys)
+    return set(stored)
+
+
+def _array(values: Iterable[object]) -> str:
+    """As PostgreSQL writes an array of numbers, moments and the like. Psycopg takes five times as long."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def _words(values: Iterable[str]) -> str:
+    """The same of texts."""
+    # What is escaped are the marks that an escape needs.
+    return '{"' + '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values]) + '"}'
 
 
 def _store_each(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:

@@ -181,6 +181,20 @@ def test_a_claim_counts_an_attempt_and_holds_the_message(relay: Relay, sender: S
     assert queue.claim(lease, 10) == []
 
 
+@pytest.mark.parametrize("stream", Stream)
+def test_what_is_claimed_is_what_the_database_has(relay: Relay, sender: Sender, stream: Stream) -> None:
+    (message,) = add(make_batch(sender), "hana@example.net") if stream == Stream.CAMPAIGN else post(sender, "hana@example.net")
+    due = clock.now().replace(microsecond=999_999) - timedelta(days=1)
+    data = {"name": '花 " \\ ', "tags": [1, 2.5, None, {"a": True}]}
+    Message.objects.filter(pk=message.pk).update(data=data, next_attempt_at=due, created_at=due - timedelta(microseconds=333_333))
+    _lease, (found,) = claimed(relay)
+    stored = Message.objects.get()
+    assert found == stored and not found._state.adding
+    for field in Message._meta.concrete_fields:
+        assert getattr(found, field.attname) == getattr(stored, field.attname), field.name
+    assert (found.data, found.next_attempt_at) == (data, due)
+
+
 def test_transactional_mail_overtakes_a_waiting_campaign(relay: Relay, sender: Sender) -> None:
     make_batch(sender, 30)
     urgent = post(sender, 3)

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from mailhub.delivery import eight_bit, mime, rendering
 from mailhub.delivery import html as markup
 from mailhub.delivery.models import Content, Message
+from mailhub.delivery.parts import Part
 from mailhub.delivery.rendering import Problem, Rendered
 from mailhub.lib import addresses
 from mailhub.relays.base import Envelope, Fault, Refused, Reply
@@ -36,9 +37,12 @@ class Words:
 
     def __init__(self, subject: str, html: str, text: str, *, strict: bool = False) -> None:
         """Raises jinja2.TemplateSyntaxError, and what Python raises for a template beyond its limits."""
+        #: what HTML and text are compiled from
+        self.html_source = _inlined(html) if html else ""
+        self.text_source = markup.tidy(text) if text else _text(html)
         self.subject = rendering.template(subject, escaped=False, strict=strict)
-        self.html = rendering.template(_inlined(html), escaped=True, strict=strict) if html else None
-        self.text = rendering.template(markup.tidy(text) if text else _text(html), escaped=False, strict=strict)
+        self.html = rendering.template(self.html_source, escaped=True, strict=strict) if html else None
+        self.text = rendering.template(self.text_source, escaped=False, strict=strict)
 
     def render(self, data: Mapping[str, Any]) -> Rendered:
         """Raises whatever a template's mistakes raise."""
@@ -52,6 +56,8 @@ class Words:
 # Transactional mails are a content each, of the same few templates.
 _inlined = lru_cache(maxsize=64)(markup.inlined)
 _text = lru_cache(maxsize=64)(markup.text)
+# Thousands of a campaign's recipients come in at one moment: 6 us a mail.
+_date = lru_cache(maxsize=64)(format_datetime)
 
 
 class Compiled:
@@ -113,7 +119,11 @@ class Compiled:
 
     def _compile(self) -> None:
         content = self.content
-        self.words = Words(content.subject, content.html, content.text)
+        self.words = words = Words(content.subject, content.html, content.text)
+        self.subject = rendering.plain(content.subject, escaped=False)
+        encoding = mime.transfer_encoding(content.html or content.text)
+        self.text = Part("plain", words.text, words.text_source, encoding)
+        self.html = Part("html", words.html, words.html_source, encoding) if words.html else None
         shared = mime.mailbox("From", content.from_name, content.from_email)
         if content.reply_to:
             shared += mime.mailbox("Reply-To", "", content.reply_to)
@@ -122,37 +132,33 @@ class Compiled:
                 raise ValidationError(_("The header field “%(name)s” cannot be given: every mail has it already.") % {"name": name})
             shared += mime.given(name, value)
         self.shared = f"{shared}MIME-Version: 1.0\r\n"
-        self.boundary = f"=_{content.public_id.hex}"
-        self.encoding = mime.transfer_encoding(content.html or content.text)
+        # "=_" stands in no quoted-printable or base64 text, so the boundary stands in no part.
+        self.boundary = f"=_{content.public_id.hex}".encode()
 
     def _mail(self, message: Message) -> bytes:
         unsubscribe = message.unsubscribe_url
-        said = self.words.render({**message.data, "email": message.address, "unsubscribe_url": unsubscribe})
+        data = {**message.data, "email": message.address, "unsubscribe_url": unsubscribe}
+        subject = self.subject.render(data) if self.subject else rendering.render(self.words.subject, data)
         fields = [
-            f"Date: {format_datetime(message.created_at)}\r\n",
+            f"Date: {_date(message.created_at)}\r\n",
             self.shared,
             mime.mailbox("To", str(message.data.get("name") or ""), message.address),
-            mime.field("Subject", said.subject),
+            mime.field("Subject", subject.strip()),
             f"Message-ID: <{message.message_id}>\r\n",
         ]
         if unsubscribe:
             # RFC 8058: never folded and never encoded, whatever the length.
             fields.append(f"List-Unsubscribe: <{unsubscribe}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")
-        return "".join(fields).encode() + self._body(said)
+        return "".join(fields).encode() + self._body(data)
 
-    def _body(self, said: Rendered) -> bytes:
-        text = self._part("plain", said.text)
-        if not self.words.html:
+    def _body(self, data: Mapping[str, Any]) -> bytes:
+        text = self.text.make(data)
+        if self.html is None:
             return text
-        # "=_" stands in no quoted-printable or base64 text, so the boundary stands in no part.
-        boundary = self.boundary.encode()
+        boundary = self.boundary
         return b'Content-Type: multipart/alternative; boundary="%b"\r\n\r\n--%b\r\n%b\r\n--%b\r\n%b\r\n--%b--\r\n' % (
-            boundary, boundary, text, boundary, self._part("html", said.html), boundary,
+            boundary, boundary, text, boundary, self.html.make(data), boundary,
         )  # fmt: skip
-
-    def _part(self, kind: str, text: str) -> bytes:
-        header = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {self.encoding}\r\n\r\n"
-        return header.encode() + mime.body(text, self.encoding)
 
 
 def load(contents: Collection[int]) -> list[tuple[Content, dkim.Signer | None]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -262,14 +262,72 @@ def template(source: str, *, escaped: bool, strict: bool) -> jinja2.Template:
 def render(compiled: jinja2.Template, data: Mapping[str, Any]) -> str:
     """Raises TooMuch, UndefinedError (strict templates only) and whatever else a template's own mistakes raise."""
     _clock.until = time.thread_time() + LONGEST
-    pieces = []
-    left = LARGEST
-    for piece in compiled.root_render_func(compiled.new_context(dict(data))):
-        left -= len(piece)
-        if left < 0:
+    return "".join(within_limit(compiled.root_render_func(compiled.new_context(dict(data)))))
+
+
+def within_limit(pieces: Iterable[str], size: int = 0) -> Iterator[str]:
+    """The pieces of a part, `size` characters of which are there already. Raises TooMuch."""
+    for piece in pieces:
+        size += len(piece)
+        if size > LARGEST:
             raise TooMuch(_("The mail is longer than %(limit)s characters.") % {"limit": LARGEST})
-        pieces.append(piece)
-    return "".join(pieces)
+        yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some whole lines of a template, and the variables in them in their order."""
+
+    #: for the operator %
+    text: str
+    names: tuple[str, ...]
+
+
+class Plain:
+    """A template of nothing but text and plain variables, as most of a campaign's are. What render() would make of it (of one that is not
+    strict), in an eighth of the time, and with the lines that are the same for everybody told from the others."""
+
+    def __init__(self, stretches: Sequence[Stretch], *, escaped: bool) -> None:
+        #: runs of lines without a variable are one; all but the last end with a line break
+        self.stretches = stretches
+        self.show: Callable[[Any], str] = escape if escaped else str
+
+    def fill(self, stretch: Stretch, data: Mapping[str, Any]) -> str:
+        show = self.show
+        return stretch.text % tuple([show(_shown(data.get(name, ""))) for name in stretch.names])
+
+    def render(self, data: Mapping[str, Any]) -> str:
+        """Raises TooMuch."""
+        return "".join(within_limit(self.fill(stretch, data) for stretch in self.stretches))
+
+
+def plain(source: str, *, escaped: bool) -> Plain | None:
+    """None of a template in which there is more. Raises TemplateSyntaxError."""
+    found: list[Stretch] = []
+    text = ""
+    names: list[str] = []
+    for node in _environment(escaped, False).parse(source).body:
+        for part in node.nodes if isinstance(node, nodes.Output) else [node]:
+            if isinstance(part, nodes.Name) and part.name != "range":
+                text += "%s"
+                names.append(part.name)
+            elif isinstance(part, nodes.TemplateData):
+                *ended, rest = part.data.replace("%", "%%").split("\n")
+                for line in ended:
+                    found.append(Stretch(f"{text}{line}\n", tuple(names)))
+                    text, names = "", []
+                text += rest
+            else:
+                return None
+    if text or not found:
+        found.append(Stretch(text, tuple(names)))
+    joined: list[Stretch] = []
+    for stretch in found:
+        if joined and not stretch.names and not joined[-1].names:
+            joined[-1] = Stretch(joined[-1].text + stretch.text, ())
+        else:
+            joined.append(stretch)
+    return Plain(joined, escaped=escaped)
 
 
 def names(source: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import dialer
 from mailhub.relays import failures
@@ -30,7 +31,7 @@ PLAIN = ("STARTTLS", "MAIL", "RSET", "QUIT")
 
 TITLES: dict[str, Any] = {
     "resolve": _("Find the server"),
-    "connect": _("Connect"),
+    "connect": pgettext_lazy("to a server", "Connect"),
     "tls": _("Encrypt"),
     "greeting": _("Greet"),
     "login": _("Log in"),
@@ -66,9 +67,7 @@ class Overheard(Client):
 
     async def hello(self) -> Reply:
         self.lines.append(f"→ EHLO {self.name or self._own_name()}")
-        reply = await super().hello()
-        self.lines.extend(f"·   {keyword} {parameters}".rstrip() for keyword, parameters in self.offers.items())
-        return reply
+        return await super().hello()
 
     async def ask(self, command: str) -> Reply:
         word = command.partition(" ")[0]

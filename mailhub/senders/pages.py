@@ -16,8 +16,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
-from django.utils.translation import ngettext, pgettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 from django.views.decorators.http import require_POST
 
 from mailhub.admin import badge
@@ -214,7 +213,7 @@ def route_overview(route: Route) -> dict[str, Any]:
     return {
         "route": route,
         "default_badge": default_badge(route),
-        "ways": ways(route.members.all(), clock.now()),
+        "ways": ways(list(route.members.all()), clock.now()),
         "users": users_of([route])[route.pk],
     }
 
@@ -223,15 +222,15 @@ def route_overview(route: Route) -> dict[str, Any]:
 
 # What each part of a domain's page is about.
 LEADS = {
-    Kind.OWNERSHIP: _lazy("Shows that the domain is yours to use. Its senders then need no mail to be confirmed."),
-    Kind.SPF: _lazy("Which servers may send for the domain (RFC 7208)."),
-    Kind.DKIM: _lazy("The keys that prove that mail is yours and unaltered (RFC 6376)."),
-    Kind.DMARC: _lazy("What receivers should do with mail that fails both (RFC 9989)."),
-    Kind.EXISTENCE: _lazy("Whether the domain can be answered."),
-    Kind.LINKS: _lazy("Where the links in your mails lead."),
-    Kind.PTR: _lazy("The names of your own addresses, there and back."),
-    Kind.MTA_STS: _lazy("Encryption of mail to the domain (RFC 8461)."),
-    Kind.TLS_RPT: _lazy("Reports about encryption of mail to the domain (RFC 8460)."),
+    Kind.OWNERSHIP: gettext_lazy("Shows that the domain is yours to use. Its senders then need no mail to be confirmed."),
+    Kind.SPF: gettext_lazy("Which servers may send for the domain (RFC 7208)."),
+    Kind.DKIM: gettext_lazy("The keys that prove that mail is yours and unaltered (RFC 6376)."),
+    Kind.DMARC: gettext_lazy("What receivers should do with mail that fails both (RFC 9989)."),
+    Kind.EXISTENCE: gettext_lazy("Whether the domain can be answered."),
+    Kind.LINKS: gettext_lazy("Where the links in your mails lead."),
+    Kind.PTR: gettext_lazy("The names of your own addresses, there and back."),
+    Kind.MTA_STS: gettext_lazy("Encryption of mail to the domain (RFC 8461)."),
+    Kind.TLS_RPT: gettext_lazy("Reports about encryption of mail to the domain (RFC 8460)."),
 }
 # For so long after a key has retired mail that it signed may be on its way.
 GRACE = timedelta(days=7)

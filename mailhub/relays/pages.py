@@ -325,6 +325,7 @@ def let_go(request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse | None:
     held = list(chosen)
     if "confirmed" in request.POST:
         done = parking.release(chosen.model._default_manager.filter(pk__in=[row.pk for row in held]))
+        assert request.user.pk  # noqa: S101  the page is for staff
         LogEntry.objects.log_actions(request.user.pk, held, CHANGE, _("It goes on at once."))
         words = ngettext("%(count)s destination gets its mail again.", "%(count)s destinations get their mail again.", done)
         messages.success(request, words % {"count": done})

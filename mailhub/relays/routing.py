@@ -94,7 +94,7 @@ def kinds(members: Iterable[RouteMember]) -> list[Kind]:
     streams = Stream.values if any(member.stream for member in members) else [""]
     named = frozenset(name for member in members for name in member.sender_names)
     # Whoever an address is for is meant by its domain, too.
-    meant = {frozenset()} | {named & {name, addresses.domain(name)} for name in named}
+    meant: set[frozenset[str]] = {frozenset()} | {named & {name, addresses.domain(name)} for name in named}
     pools = frozenset(member.relay.pool_id for member in members if _is_dedicated(member.relay) and member.relay.pool_id)
     return [Kind(stream, named, some, pools, pool) for stream, some, pool in product(streams, meant, [None, *pools])]
 

@@ -247,7 +247,7 @@ class RouteAdmin(ExplainedDeletion[Route]):
 
     @admin.display(description=_("how mail leaves"))
     def ways(self, route: Any) -> SafeString:
-        return render_to_string("admin/relays/route/ways.html", {"ways": ways(route.members.all(), route.seen_at)})
+        return render_to_string("admin/relays/route/ways.html", {"ways": ways(list(route.members.all()), route.seen_at)})
 
     @admin.display(description=_("senders"))
     def senders(self, route: Any) -> SafeString | str:

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from mailhub.delivery import queue
 from mailhub.delivery.models import Lease, Message
-from mailhub.relays.models import Relay, Route, RouteMember, Stream
+from mailhub.relays.models import Destination, Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
 from tests.delivery.world import hold, make_batch, make_relay, make_sender, post
 
@@ -120,7 +120,7 @@ def test_the_page_says_in_words_what_a_route_does(admin_client: Client, relay: R
     assert "While none of these takes mail, it waits." in words(admin_client, route)
     member = RouteMember.objects.get(relay=other)
     RouteMember.objects.filter(pk=member.pk).update(stream="campaign", senders="news@tea.example")
-    member.destinations.set(["docomo", "au"])
+    member.destinations.set(Destination.objects.filter(pk__in=["docomo", "au"]))
     page = words(admin_client, route)
     assert "Campaign mail from news@tea.example to au, docomo leaves through Other." in page
     assert "While none of these takes mail, it leaves as all other mail does." in page

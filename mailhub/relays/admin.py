@@ -236,7 +236,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
 
 # ------------------------------------------------------------------------------------------------------ figures of others
 
-FIGURES = (_("Where the figures are from"), {"fields": ["source", "as_of", "confidence"]})
+FIGURES: Any = (_("Where the figures are from"), {"fields": ["source", "as_of", "confidence"]})
 
 
 def figures(row: Figures) -> SafeString:
@@ -495,7 +495,7 @@ class HeldAdmin(ReadOnlyAdmin[Any]):
     """What is held back: to be looked at, and to be let go."""
 
     actions = ("let_go",)
-    list_filter: Any = (("relay", admin.RelatedOnlyFieldListFilter), ("destination", admin.RelatedOnlyFieldListFilter))
+    list_filter = (("relay", admin.RelatedOnlyFieldListFilter), ("destination", admin.RelatedOnlyFieldListFilter))
     list_display_links = None
 
     class Media:

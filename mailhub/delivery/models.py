@@ -390,6 +390,47 @@ class Attempt(models.Model):
         return f"{self.number}: {self.get_outcome_display()}"
 
 
+class Throughput(models.Model):
+    """Attempts of an hour by what came of them: counted by queue.settle() in the transaction that stores them, read by throughput.py.
+
+    Plain keys, no constraints: the counts stay when a relay goes."""
+
+    #: its first moment, in UTC
+    hour = models.DateTimeField(_("hour"))
+    relay_key = models.BigIntegerField(_("relay"))
+    destination_key = models.CharField(_("destination"), max_length=20)
+    # Of the addresses that are our own; empty where the relay chooses.
+    source = models.CharField(_("source address"), max_length=45, blank=True)
+    stream = models.CharField(_("stream"), max_length=15, choices=Stream)
+    accepted = models.PositiveIntegerField(_("accepted"), default=0)
+    deferred = models.PositiveIntegerField(_("deferred"), default=0)
+    # Refused for good because of the address, and for any other reason.
+    bounced = models.PositiveIntegerField(_("bounced"), default=0)
+    refused = models.PositiveIntegerField(_("refused"), default=0)
+    # Handed over without a reply, or not handed over since the relay was down.
+    unanswered = models.PositiveIntegerField(_("no reply"), default=0)
+    # Of the accepted: seconds from when we took the mail until the relay did, all together; and how many took no longer than that.
+    seconds = models.PositiveBigIntegerField(default=0)
+    within_1 = models.PositiveIntegerField(default=0)
+    within_5 = models.PositiveIntegerField(default=0)
+    within_30 = models.PositiveIntegerField(default=0)
+    within_300 = models.PositiveIntegerField(default=0)
+    within_3600 = models.PositiveIntegerField(default=0)
+    within_86400 = models.PositiveIntegerField(default=0)
+    later = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("throughput of an hour")
+        verbose_name_plural = _("throughput by the hour")
+        constraints: ClassVar = [
+            # What queue.settle() adds to, and the index by which throughput.py reads a span of time.
+            models.UniqueConstraint(fields=["hour", "relay_key", "destination_key", "source", "stream"], name="delivery_throughput_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}:00, {self.relay_key}, {self.destination_key}"
+
+
 class Event(models.Model):
     """What we recorded, in django-anymail's words (anymail.signals.EventType); the outbox that webhooks read."""
 

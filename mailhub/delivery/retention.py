@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 
+from mailhub.delivery import throughput
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, OPEN, WITH_BODY, Batch, Content, Message
 from mailhub.lib import clock
 from mailhub.relays import limits, shaping
@@ -29,6 +30,7 @@ def prune() -> None:
     forget_bodies(bodies_before)
     InboxMail.objects.filter(received_at__lt=bodies_before).delete()
     forget_messages(now - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS))
+    throughput.forget(now - timedelta(days=throughput.KEPT_DAYS))
     limits.prune(now - timedelta(days=62))
     shaping.prune(now - timedelta(days=7))
 

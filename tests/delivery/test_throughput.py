@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailhub import dashboard
+from mailhub.delivery import queue, retention, throughput
+from mailhub.delivery.models import Attempt, Lease, Message, Throughput
+from mailhub.delivery.throughput import Counts
+from mailhub.lib import clock
+from mailhub.relays.base import Reply
+from mailhub.relays.models import Relay, Stream
+from mailhub.senders.models import Sender
+from tests.delivery.world import LATER, NOBODY, expire, hold, make_batch, outcome, post
+
+Status = Message.Status
+HOUR = datetime(2026, 3, 1, 10, tzinfo=UTC)
+A_DAY = (HOUR - timedelta(hours=12), HOUR + timedelta(hours=12))
+
+
+def sending(relay: Relay) -> tuple[Lease, list[Message]]:
+    lease = hold(relay)
+    messages = queue.claim(lease, 100)
+    queue.mark(lease, messages)
+    return lease, messages
+
+
+def settle(lease: Lease, messages: list[Message], *outcomes: Status, at: datetime = HOUR, source_ip: str = "") -> None:
+    replies = {Status.BOUNCED: NOBODY, Status.FAILED: NOBODY, Status.SENT: Reply(250, "", "OK", source_ip)}
+    queue.settle(
+        lease,
+        [
+            outcome(message, status, replies.get(status, LATER), finished_at=at, next_attempt_at=clock.now() + timedelta(days=1))
+            for message, status in zip(messages, outcomes, strict=True)
+        ],
+    )
+
+
+def test_every_attempt_is_counted_by_what_came_of_it(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 7)
+    lease, messages = sending(relay)
+    settle(lease, messages[:3], Status.SENT, Status.SENT, Status.BOUNCED, at=HOUR + timedelta(minutes=59, seconds=59))
+    settle(lease, messages[3:], Status.FAILED, Status.DEFERRED, Status.UNKNOWN, Status.QUEUED)
+    (row,) = Throughput.objects.all()
+    assert (row.hour, row.relay_key, row.destination_key, row.source, row.stream) == (HOUR, relay.pk, "other", "", "campaign")
+    (found,) = throughput.between(*A_DAY).values()
+    assert (found.accepted, found.deferred, found.bounced, found.refused, found.unanswered) == (2, 1, 1, 1, 2)
+    assert found.tries == Attempt.objects.count() == 7
+
+
+def test_each_hour_destination_address_and_stream_has_counts_of_its_own(relay: Relay, sender: Sender) -> None:
+    single, mass = post(sender, 3), make_batch(sender, 2)
+    Message.objects.filter(pk=single[0].pk).update(destination="gmail")
+    lease, messages = sending(relay)
+    at = {message.pk: message for message in messages}
+    settle(lease, [at[single[0].pk]], Status.SENT, source_ip="192.0.2.1")
+    settle(lease, [at[single[1].pk]], Status.SENT)
+    settle(lease, [at[single[2].pk]], Status.SENT, at=HOUR + timedelta(hours=1))
+    settle(lease, [at[message.pk] for message in mass.messages.all()], Status.SENT, Status.DEFERRED)
+    keys = ("hour", "destination_key", "source", "stream")
+    later = HOUR + timedelta(hours=1)
+    counted = {key: (each.accepted, each.deferred) for key, each in throughput.between(*A_DAY, *keys).items()}
+    assert counted == {
+        (HOUR, "gmail", "192.0.2.1", "transactional"): (1, 0),
+        (HOUR, "other", "", "transactional"): (1, 0),
+        (HOUR, "other", "", "campaign"): (1, 1),
+        (later, "other", "", "transactional"): (1, 0),
+    }
+    by_hour = throughput.between(*A_DAY, "hour", stream=Stream.TRANSACTIONAL)
+    assert {key: each.accepted for key, each in by_hour.items()} == {(HOUR,): 2, (later,): 1}
+    assert throughput.between(later, later) == {(): Counts()}
+
+
+def test_what_is_stored_twice_counts_once(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 2)
+    lease, messages = sending(relay)
+    outcomes = [outcome(message, finished_at=HOUR) for message in messages]
+    queue.settle(lease, outcomes[:1])
+    queue.settle(lease, outcomes)
+    queue.settle(lease, outcomes)
+    assert throughput.between(*A_DAY)[()].accepted == Attempt.objects.count() == 2
+
+
+def test_what_comes_too_late_counts_once_too(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 1)
+    lease, messages = sending(relay)
+    expire(lease)
+    queue.reap()
+    for _time in range(2):
+        with pytest.raises(queue.LeaseLost):
+            queue.settle(lease, [outcome(messages[0], finished_at=HOUR, started_at=HOUR)])
+    assert throughput.between(*A_DAY)[()].accepted == Attempt.objects.count() == 1
+
+
+def test_the_time_until_it_was_accepted_is_known_nearly(relay: Relay, sender: Sender) -> None:
+    post(sender, 8)
+    lease, messages = sending(relay)
+    for message, seconds in zip(messages, (-5, 0, 0.9, 1, 4, 29, 400, 100_000), strict=True):
+        message.created_at = HOUR - timedelta(seconds=seconds)
+    settle(lease, messages, *[Status.SENT] * 8)
+    (found,) = throughput.between(*A_DAY).values()
+    assert found.spread == (4, 1, 1, 0, 1, 0, 1)
+    assert found.seconds == 0 + 0 + 0 + 1 + 4 + 29 + 400 + 100_000
+    assert [found.within(share) for share in (0.5, 0.6, 0.7, 0.8, 0.95)] == [1, 5, 30, 3600, None]
+    assert Counts().within(0.5) is None
+
+
+def test_old_counts_are_forgotten(relay: Relay, sender: Sender) -> None:
+    for age in (throughput.KEPT_DAYS + 1, throughput.KEPT_DAYS - 1):
+        Throughput.objects.create(hour=clock.now() - timedelta(days=age), relay_key=1, destination_key="other", stream="campaign")
+    retention.prune()
+    assert Throughput.objects.count() == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_first_page_knows_the_outcomes_of_many_tries_where_they_were_counted(
+    relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(dashboard, "EXACT", 3)
+    make_batch(sender, 4)
+    lease, messages = sending(relay)
+    settle(lease, messages, Status.SENT, Status.SENT, Status.DEFERRED, Status.BOUNCED, at=HOUR + timedelta(minutes=5))
+    if not known:
+        Throughput.objects.update(accepted=0)
+    traffic = dashboard.last_day(HOUR + timedelta(hours=2, minutes=30))
+    hour = traffic.hours[-3]
+    assert (traffic.rough, traffic.tries, hour.starts_at) == (not known, 4, HOUR)
+    assert (hour.sent, hour.deferred, hour.refused) == ((2, 1, 1) if known else (0, 0, 0))

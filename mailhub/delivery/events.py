@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import transaction
@@ -11,17 +14,42 @@ from django.db.models import F
 
 from mailhub.delivery.models import COUNTER_OF, Batch, Event, Message, Suppression
 from mailhub.lib import addresses, clock
+from mailhub.lib.replies import classify
+from mailhub.lib.replies.verdicts import Kind
 
 # The state that a report of this type claims. Other types (opened, clicked, ...) only count.
 CLAIMED_STATE = {
     Event.Type.DELIVERED: Message.Status.DELIVERED,
     Event.Type.BOUNCED: Message.Status.BOUNCED,
     Event.Type.COMPLAINED: Message.Status.COMPLAINED,
+    # The relay had taken the mail, and did not send it after all.
+    Event.Type.REJECTED: Message.Status.FAILED,
+    Event.Type.FAILED: Message.Status.FAILED,
 }
 SUPPRESSES = {
     Event.Type.BOUNCED: Suppression.Reason.BOUNCE,
     Event.Type.COMPLAINED: Suppression.Reason.COMPLAINT,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A claim from outside about one message of ours."""
+
+    #: key of the Message
+    message: int
+    #: one of Event.Type
+    type: str
+    #: when it happened, by the clock of whoever saw it
+    at: datetime
+    #: what the other side said, or the address of a link
+    detail: str = ""
+    #: one of Event.Kind; of a bounce for which none is given, `detail` decides
+    kind: str = ""
+    #: a lib/replies Category; the same
+    category: str = ""
+    #: what makes it the same report when it comes again, as "sendgrid 3: qvN4-1"; with "" it is a new one each time
+    source: str = ""
 
 
 class Tally:
@@ -37,6 +65,11 @@ class Tally:
             change = self.changes[message.batch_id]
             change[before] -= 1
             change[after] += 1
+
+    def add(self, message: Message, name: str) -> None:
+        """Count `message` in a counter that is no state's."""
+        if message.batch_id:
+            self.changes[message.batch_id][name] += 1
 
     def write(self) -> None:
         """Also ends the batches whose last message this was."""
@@ -61,8 +94,9 @@ def write(events: Iterable[Event]) -> None:
 
 
 def suppress(events: Iterable[Event]) -> None:
-    """Suppress those recipients whose address proved bad, or who complained, by stored events."""
-    told = {addresses.key(event.message.address): event for event in events if event.type in SUPPRESSES}
+    """Suppress those recipients whose address proved bad, or who complained, by stored events. A bounce that is not said to be soft is
+    hard: queue.settle() calls a refusal a bounce only where it is the address's."""
+    told = {addresses.key(event.message.address): event for event in events if event.type in SUPPRESSES and event.kind != Event.Kind.SOFT}
     if not told:
         return
     Suppression.objects.bulk_create(
@@ -79,17 +113,93 @@ def suppress(events: Iterable[Event]) -> None:
         Suppression.objects.filter(pk=held.pk).update(scope=Suppression.Scope.ALL, detail=event.detail, event=event)
 
 
+# -------------------------------------------------------------------------------------------------------- reports from outside
+
+
+def record(
+    message: Message, type: str, *, at: datetime, detail: str = "", kind: str = "", category: str = "", source: str = ""
+) -> Event | None:
+    """Record a report about a message; None when it came before. Its state follows only where that is a step up: a late `delivered`
+    undoes no bounce."""
+    made = record_all([Report(message.pk, type, at, detail, kind, category, source)])
+    return made[0] if made else None
+
+
 @transaction.atomic
-def record(message: Message, type: str, *, at: datetime, detail: str = "") -> Event:
-    """Record a report about a message. Its state follows only where that is a step up: a late `delivered` undoes no bounce."""
-    held = Message.objects.select_for_update().get(pk=message.pk)
-    event = Event(message=held, type=type, at=at, detail=detail[:500])
-    write([event])
-    claimed = CLAIMED_STATE.get(Event.Type(type))
-    if claimed and claimed in Message.MOVES[Message.Status(held.status)]:
-        tally = Tally()
-        tally.move(held, claimed)
-        # A worker that holds it finds that it does not any more.
-        Message.objects.filter(pk=held.pk).update(status=claimed, reply=event.detail, settled_at=at, lease=None)
-        tally.write()
-    return event
+def record_all(reports: Iterable[Report]) -> list[Event]:
+    """Record reports about any messages, all or nothing, with what follows from them: states, counters of batches, suppressions. Those
+    that came before, or whose messages are forgotten, change nothing; the events of the others are returned.
+
+    Six queries for any number, some hundred at best. Messages are locked in the order of their keys, so nobody waits in a circle."""
+    asked = {(report.source and once(report)) or uuid.uuid4(): _judged(report) for report in reports}
+    messages = {report.message for report in asked.values()}
+    held = {message.pk: message for message in Message.objects.filter(pk__in=messages).order_by("pk").select_for_update()}
+    sourced = [key for key, report in asked.items() if report.source]
+    # Whoever brings the same report at the same moment waits for the message above.
+    known = set(Event.objects.filter(once__in=sourced).order_by().values_list("once", flat=True)) if sourced else set()
+    fresh = [(key, report) for key, report in asked.items() if key not in known and report.message in held]
+    made = Event.objects.bulk_create(
+        Event(
+            message=held[report.message],
+            type=report.type,
+            at=report.at,
+            detail=report.detail[:500],
+            kind=report.kind,
+            category=report.category,
+            once=key if report.source else None,
+        )
+        for key, report in fresh
+    )
+    tally = Tally()
+    _count(made, tally)
+    _move(made, tally)
+    suppress(made)
+    tally.write()
+    return made
+
+
+def once(report: Report) -> uuid.UUID:
+    """The same for the same report, and for no other: of its source and the message, since one notice may tell of several."""
+    return uuid.UUID(bytes=hashlib.sha256(f"{report.message} {report.source}".encode("utf-8", "replace")).digest()[:16])
+
+
+def _judged(report: Report) -> Report:
+    """With its category, and the kind of a bounce, where it is about a failure and nobody has said."""
+    bounced = report.type == Event.Type.BOUNCED
+    if (report.category and (report.kind or not bounced)) or report.type not in (
+        Event.Type.BOUNCED,
+        Event.Type.FAILED,
+        Event.Type.REJECTED,
+    ):
+        return report
+    verdict = classify.classify(report.detail[:500])
+    kind = report.kind or (bounced and (Event.Kind.HARD if verdict.kind == Kind.HARD else Event.Kind.SOFT)) or ""
+    return replace(report, kind=str(kind), category=report.category or str(verdict.category))
+
+
+def _move(made: Sequence[Event], tally: Tally) -> None:
+    """The messages of new events to the states that these claim."""
+    moved: dict[int, Message] = {}
+    for event in made:
+        message = event.message
+        claimed = CLAIMED_STATE.get(Event.Type(event.type))
+        if claimed and claimed in Message.MOVES[Message.Status(message.status)]:
+            tally.move(message, claimed)
+            # A worker that holds it finds that it does not any more.
+            message.status, message.reply, message.settled_at, message.lease = claimed, event.detail, event.at, None
+            moved[message.pk] = message
+    if moved:
+        Message.objects.bulk_update(moved.values(), ["status", "reply", "settled_at", "lease"])
+
+
+def _count(made: Sequence[Event], tally: Tally) -> None:
+    """The first time that a person opened a mail, or clicked in it."""
+    for type, counter in ((Event.Type.OPENED, "opened"), (Event.Type.CLICKED, "clicked")):
+        new = {event.pk: event for event in made if event.type == type and event.kind != Event.Kind.MACHINE}
+        if not new:
+            continue
+        told = Event.objects.filter(message__in={event.message_id for event in new.values()}, type=type).exclude(kind=Event.Kind.MACHINE)
+        before = set(told.exclude(pk__in=new).order_by().values_list("message_id", flat=True))
+        for message in {event.message_id: event.message for event in new.values()}.values():
+            if message.pk not in before:
+                tally.add(message, counter)

@@ -39,6 +39,10 @@ class Content(models.Model):
     headers = models.JSONField(_("header fields"), default=dict, blank=True)
     # An https address that becomes each recipient's unsubscribe link once their token is appended; "" for mail without one.
     unsubscribe_base = models.CharField(max_length=500, blank=True)
+    # An https address to which each recipient's tokens are appended; "" where neither opens nor clicks are looked for. Where the links
+    # lead that were rewritten, by their number (tracking.py): a redirect goes nowhere else.
+    tracking_base = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
+    links = models.JSONField(_("tracked links"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -99,6 +103,9 @@ class Batch(models.Model):
     suppressed = models.PositiveIntegerField(_("suppressed"), default=0)
     unknown = models.PositiveIntegerField(_("unknown"), default=0)
     canceled = models.PositiveIntegerField(_("withdrawn"), default=0)
+    # Messages that somebody opened, and in which somebody clicked: people, as far as we can tell. No states, so not part of the sum.
+    opened = models.PositiveIntegerField(_("opened"), default=0, db_default=0)
+    clicked = models.PositiveIntegerField(_("clicked"), default=0, db_default=0)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
 
@@ -196,7 +203,7 @@ class Message(models.Model):
         Status.DEFERRED: {Status.CLAIMED, Status.SENT, Status.QUEUED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
         Status.CLAIMED: {Status.SENDING, Status.QUEUED, Status.DEFERRED, Status.FAILED, *REPORTED},
         Status.SENDING: {Status.SENT, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN, *REPORTED},
-        Status.SENT: {Status.DELIVERED, Status.BOUNCED, Status.COMPLAINED},
+        Status.SENT: {Status.FAILED, *REPORTED},
         Status.DELIVERED: {Status.BOUNCED, Status.COMPLAINED},
         Status.BOUNCED: {Status.COMPLAINED},
         Status.COMPLAINED: set(),
@@ -449,6 +456,11 @@ class Event(models.Model):
         UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
         UNKNOWN = "unknown", _("outcome unknown")
 
+    class Kind(models.TextChoices):
+        HARD = "hard", _("hard")
+        SOFT = "soft", _("soft")
+        MACHINE = "machine", _("by a machine")
+
     # Its index serves the message's timeline.
     message = models.ForeignKey(Message, models.CASCADE, related_name="events", verbose_name=_("message"))
     type = models.CharField(_("type"), max_length=15, choices=Type)
@@ -456,12 +468,21 @@ class Event(models.Model):
     at = models.DateTimeField(_("at"))
     recorded_at = models.DateTimeField(_("recorded"), auto_now_add=True)
     detail = models.CharField(_("detail"), max_length=500, blank=True)
+    # Of a bounce: whether the address is dead. Of an open or a click: whether a machine did it.
+    kind = models.CharField(_("kind"), max_length=7, choices=Kind, blank=True, default="", db_default="")
+    # Why it came back, in the words of lib/replies/verdicts.py; "" until somebody has looked (feedback/bounce_figures.py).
+    category = models.CharField(_("category"), max_length=15, blank=True, default="", db_default="")
+    # Digest of what makes a report the same when it comes again (events.once()); empty for what we did ourselves.
+    once = models.UUIDField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-id"]
         constraints: ClassVar = [
+            # events.record_all(): a report that came before. Partial, so that what we do ourselves costs nothing.
+            models.UniqueConstraint(fields=["once"], name="delivery_event_once", condition=Q(once__isnull=False)),
+            models.CheckConstraint(condition=Q(kind__in=["", "hard", "soft", "machine"]), name="delivery_event_kind"),
             models.CheckConstraint(
                 condition=Q(
                     type__in=[
@@ -482,6 +503,14 @@ class Event(models.Model):
                 ),
                 name="delivery_event_type",
             ),  # fmt: skip
+        ]
+        indexes: ClassVar = [
+            # feedback/bounce_figures.py: what went wrong in a span of time. Few rows of many, so mail that arrives costs nothing.
+            models.Index(fields=["at"], name="delivery_event_wrong", condition=Q(type__in=["bounced", "failed", "rejected", "complained"])),
+            # The same: what nobody has looked at yet, as good as empty.
+            models.Index(
+                fields=["id"], name="delivery_event_unsorted", condition=Q(type__in=["bounced", "failed", "rejected"], category="")
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from mailhub.delivery import events, queue
+from mailhub.delivery.events import Report
 from mailhub.delivery.models import Event, Message, Suppression
 from mailhub.lib import clock
 from mailhub.relays.models import Relay
@@ -35,10 +37,15 @@ def sent(relay: Relay, sender: Sender) -> Message:
         (["delivered", "bounced"], "bounced"),
         (["complained", "bounced", "delivered"], "complained"),
         (["delivered", "complained", "complained"], "complained"),
+        # The relay took it and did not send it after all.
+        (["rejected"], "failed"),
+        (["failed", "rejected"], "failed"),
+        (["delivered", "failed"], "delivered"),
+        (["bounced", "rejected"], "bounced"),
         # These only count.
         (["opened", "clicked"], "sent"),
         (["bounced", "opened", "clicked"], "bounced"),
-        (["unsubscribed", "autoresponded", "deferred", "rejected"], "sent"),
+        (["unsubscribed", "autoresponded", "deferred"], "sent"),
     ],
 )
 def test_a_report_takes_a_message_up_the_ladder_and_never_down(relay: Relay, sender: Sender, reports: list[str], state: str) -> None:
@@ -53,6 +60,7 @@ def test_a_report_is_kept_with_its_time_and_words(relay: Relay, sender: Sender) 
     message = sent(relay, sender)
     at = clock.now() - timedelta(hours=3)
     event = events.record(message, "bounced", at=at, detail="550 5.1.1 unknown" + "x" * 1000)
+    assert event
     event.refresh_from_db()
     message.refresh_from_db()
     assert (event.at, event.detail) == (at, ("550 5.1.1 unknown" + "x" * 1000)[:500])
@@ -64,7 +72,7 @@ def test_who_bounces_or_complains_gets_nothing_more(relay: Relay, sender: Sender
     message = sent(relay, sender)
     Message.objects.update(address="Taro@Example.net")
     for _time in range(2):
-        events.record(message, report, at=clock.now(), detail="proof")
+        events.record(message, report, at=clock.now(), detail="550 5.1.1 User unknown")
     suppression = Suppression.objects.get()
     assert (suppression.address, suppression.reason, suppression.scope) == ("taro@example.net", reason, "all")
     assert suppression.event == message.events.filter(type=report).order_by("pk")[0]
@@ -79,10 +87,82 @@ def test_nothing_else_suppresses(relay: Relay, sender: Sender, report: str) -> N
     assert not Suppression.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("fields", "kind", "category"),
+    [
+        ({"detail": "550 5.1.1 User unknown"}, "hard", "user_unknown"),
+        ({"detail": "552 5.2.2 Mailbox full"}, "soft", "mailbox_full"),
+        ({"detail": "550 5.7.1 Blocked by Spamhaus"}, "soft", "blocked"),
+        ({"detail": ""}, "soft", "other"),
+        # Who brings the report knows better.
+        ({"detail": "gone", "kind": "hard", "category": "user_unknown"}, "hard", "user_unknown"),
+        ({"detail": "550 5.1.1 User unknown", "kind": "soft"}, "soft", "user_unknown"),
+    ],
+)
+def test_only_a_proven_fault_of_the_recipient_suppresses(
+    relay: Relay, sender: Sender, fields: dict[str, str], kind: str, category: str
+) -> None:
+    event = events.record(sent(relay, sender), "bounced", at=clock.now(), **fields)
+    assert event
+    assert (event.kind, event.category) == (kind, category)
+    assert books() == {"bounced": 1}
+    assert Suppression.objects.count() == (kind == "hard")
+
+
+def test_why_a_mail_was_not_sent_after_all_is_told_but_counts_against_nobody(relay: Relay, sender: Sender) -> None:
+    event = events.record(sent(relay, sender), "rejected", at=clock.now(), detail="550 5.1.1 User unknown")
+    assert event
+    assert (event.kind, event.category) == ("", "user_unknown")
+    assert not Suppression.objects.exists()
+
+
+def test_a_report_that_comes_again_is_the_same(relay: Relay, sender: Sender) -> None:
+    first, second = sent(relay, sender), sent(relay, sender)
+    again = [("bounced", "sns 1"), ("opened", "sns 2"), ("complained", "sns 3")]
+    for _time in range(3):
+        for type, source in again:
+            made = events.record(first, type, at=clock.now(), source=source)
+            assert (made is None) == bool(_time)
+    assert [event.type for event in first.events.order_by("pk")] == ["sent", "bounced", "opened", "complained"]
+    # One notice may tell of two messages.
+    assert events.record(second, "bounced", at=clock.now(), source="sns 1")
+    assert books() == {"complained": 1, "bounced": 1}
+
+
+def test_many_reports_are_one_matter(relay: Relay, sender: Sender, django_assert_max_num_queries: Any) -> None:
+    batch = make_batch(sender, 30)
+    lease = hold(relay)
+    messages = queue.claim(lease, 30)
+    queue.mark(lease, messages)
+    queue.settle(lease, [outcome(message) for message in messages])
+    reports = [
+        Report(message.pk, type, clock.now(), "550 5.1.1 User unknown" if type == "bounced" else "", source=f"{type} {message.pk}")
+        for number, message in enumerate(messages)
+        for type in (["delivered", "bounced"] if number % 3 == 0 else ["opened", "delivered", "clicked"])
+    ]
+    with django_assert_max_num_queries(16):
+        assert len(events.record_all([*reports, *reports, Report(10**9, "bounced", clock.now(), source="nobody's")])) == len(reports)
+    assert books() == {"bounced": 10, "delivered": 20}
+    batch.refresh_from_db()
+    assert (batch.opened, batch.clicked) == (20, 20)
+    assert Suppression.objects.count() == 10
+    assert events.record_all(reports) == []
+
+
+def test_only_what_a_person_does_first_is_counted(relay: Relay, sender: Sender) -> None:
+    message = sent(relay, sender)
+    for kind, opened in (("machine", 0), ("", 1), ("", 1), ("machine", 1)):
+        events.record(message, "opened", at=clock.now(), kind=kind)
+        assert message.batch
+        message.batch.refresh_from_db()
+        assert message.batch.opened == opened
+
+
 def test_who_was_spared_campaigns_alone_gets_no_transactional_mail_either_once_the_address_is_bad(relay: Relay, sender: Sender) -> None:
     message = sent(relay, sender)
     Suppression.objects.create(address=message.address, scope="campaign", reason="unsubscribe", detail="by phone")
     event = events.record(message, "bounced", at=clock.now(), detail="550 5.1.1")
+    assert event
     suppression = Suppression.objects.get()
     # That they unsubscribed is not forgotten.
     assert (suppression.scope, suppression.reason) == ("all", "unsubscribe")

@@ -168,7 +168,7 @@ class Life(RuleBasedStateMachine):
         elif what == "too old":
             Message.objects.filter(pk=message.pk).update(expires_at=clock.now() - timedelta(seconds=1))
         elif self.taken[message.pk] or what == "unsubscribed":  # nobody can report what never arrived
-            events.record(message, what, at=clock.now())
+            events.record(message, what, at=clock.now(), detail="550 5.1.1 User unknown")
             self.reported.add(message.pk)
             if what in ("bounced", "complained") or (what == "unsubscribed" and message.stream == "campaign"):
                 self.kept_back.add(message.pk)

@@ -36,6 +36,8 @@ class Migration(migrations.Migration):
                 ('reply_to', models.CharField(blank=True, max_length=320, verbose_name='reply-to address')),
                 ('headers', models.JSONField(blank=True, default=dict, verbose_name='header fields')),
                 ('unsubscribe_base', models.CharField(blank=True, max_length=500)),
+                ('tracking_base', models.CharField(blank=True, db_default='', default='', editable=False, max_length=500)),
+                ('links', models.JSONField(blank=True, editable=False, null=True, verbose_name='tracked links')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
             ],
             options={
@@ -63,6 +65,8 @@ class Migration(migrations.Migration):
                 ('suppressed', models.PositiveIntegerField(default=0, verbose_name='suppressed')),
                 ('unknown', models.PositiveIntegerField(default=0, verbose_name='unknown')),
                 ('canceled', models.PositiveIntegerField(default=0, verbose_name='withdrawn')),
+                ('opened', models.PositiveIntegerField(db_default=0, default=0, verbose_name='opened')),
+                ('clicked', models.PositiveIntegerField(db_default=0, default=0, verbose_name='clicked')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
                 ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='finished')),
                 ('route', models.ForeignKey(blank=True, help_text="Empty: the sender's route for campaigns.", null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='relays.route', verbose_name='route')),
@@ -130,6 +134,9 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField(verbose_name='at')),
                 ('recorded_at', models.DateTimeField(auto_now_add=True, verbose_name='recorded')),
                 ('detail', models.CharField(blank=True, max_length=500, verbose_name='detail')),
+                ('kind', models.CharField(blank=True, choices=[('hard', 'hard'), ('soft', 'soft'), ('machine', 'by a machine')], db_default='', default='', max_length=7, verbose_name='kind')),
+                ('category', models.CharField(blank=True, db_default='', default='', max_length=15, verbose_name='category')),
+                ('once', models.UUIDField(editable=False, null=True)),
                 ('message', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='delivery.message', verbose_name='message')),
             ],
             options={
@@ -258,6 +265,22 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='message',
             constraint=models.UniqueConstraint(condition=models.Q(('batch__isnull', False)), fields=('batch', 'address'), name='delivery_message_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='event',
+            constraint=models.UniqueConstraint(condition=models.Q(('once__isnull', False)), fields=('once',), name='delivery_event_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='event',
+            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['', 'hard', 'soft', 'machine'])), name='delivery_event_kind'),
+        ),
+        migrations.AddIndex(
+            model_name='event',
+            index=models.Index(condition=models.Q(('type__in', ['bounced', 'failed', 'rejected', 'complained'])), fields=['at'], name='delivery_event_wrong'),
+        ),
+        migrations.AddIndex(
+            model_name='event',
+            index=models.Index(condition=models.Q(('category', ''), ('type__in', ['bounced', 'failed', 'rejected'])), fields=['id'], name='delivery_event_unsorted'),
         ),
         migrations.AddConstraint(
             model_name='event',

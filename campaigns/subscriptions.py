@@ -95,6 +95,7 @@ def _keep_back(contact: Contact, left: Collection[MailingList]) -> None:
 def _note(messages: QuerySet[Message]) -> None:
     """Record on each message, once, that its recipient unsubscribed."""
     fresh = messages.filter(~Exists(Event.objects.filter(message=OuterRef("pk"), type=Event.Type.UNSUBSCRIBED)))
+    fresh = fresh.order_by("pk").select_for_update(of=("self",), no_key=True)
     events.write(Event(message=message, type=Event.Type.UNSUBSCRIBED, at=clock.now()) for message in fresh)
 
 

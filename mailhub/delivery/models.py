@@ -369,7 +369,8 @@ class Attempt(models.Model):
         RELAY_DOWN = "relay_down", _("relay down")
         UNKNOWN = "unknown", _("no reply")
 
-    message = models.ForeignKey(Message, models.CASCADE, related_name="attempts_made", verbose_name=_("message"))
+    # No constraint in the database: it would look each message up once more. Messages go by retention.py alone, which locks them first.
+    message = models.ForeignKey(Message, models.CASCADE, related_name="attempts_made", db_constraint=False, verbose_name=_("message"))
     number = models.PositiveSmallIntegerField(_("number"))
     relay = models.ForeignKey(
         Relay, models.SET_NULL, null=True, db_index=False, related_name="+", verbose_name=pgettext_lazy("mail", "relay")
@@ -461,8 +462,8 @@ class Event(models.Model):
         SOFT = "soft", _("soft")
         MACHINE = "machine", _("by a machine")
 
-    # Its index serves the message's timeline.
-    message = models.ForeignKey(Message, models.CASCADE, related_name="events", verbose_name=_("message"))
+    # Its index serves the message's timeline. No constraint in the database, as for attempts: who writes one holds the message.
+    message = models.ForeignKey(Message, models.CASCADE, related_name="events", db_constraint=False, verbose_name=_("message"))
     type = models.CharField(_("type"), max_length=15, choices=Type)
     # When it happened, by whoever saw it; when we wrote it.
     at = models.DateTimeField(_("at"))

@@ -6,11 +6,12 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
 from django.db import connection, connections
+from django.db.models.deletion import Collector
 
 from mailhub.delivery import engine, events, queue, retention
 from mailhub.delivery.models import Attempt, Batch, Event, Lease, Message, Suppression
@@ -311,6 +312,19 @@ def test_a_mail_sent_again_while_words_are_forgotten_keeps_its_words(stage: Stag
     assert (again.result(), forgotten.result()) == (1, 0)
     message.refresh_from_db()
     assert (message.status, message.data, bool(message.content.text)) == ("queued", {"name": "Taro"}, True)
+
+
+def test_a_report_about_a_message_that_is_being_forgotten_leaves_nothing_behind(stage: Stage, relay: Relay, sender: Sender) -> None:
+    (message,) = post(sender, 1)
+    Message.objects.update(status="sent")
+    events.record(message, "opened", at=clock.now())
+    with stage.stopped(retention.forget_messages, clock.now(), at=(Collector, "delete")) as forgotten:
+        report = stage.start(lambda: events.record(message, "bounced", at=clock.now()))
+        assert waits(report)
+    assert forgotten.result() == 1
+    with suppress(Message.DoesNotExist):
+        report.result()
+    assert not Message.objects.exists() and not Event.objects.exists() and not Suppression.objects.exists()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -137,7 +137,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(blank=True, choices=[('hard', 'hard'), ('soft', 'soft'), ('machine', 'by a machine')], db_default='', default='', max_length=7, verbose_name='kind')),
                 ('category', models.CharField(blank=True, db_default='', default='', max_length=15, verbose_name='category')),
                 ('once', models.UUIDField(editable=False, null=True)),
-                ('message', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='delivery.message', verbose_name='message')),
+                ('message', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='events', to='delivery.message', verbose_name='message')),
             ],
             options={
                 'verbose_name': 'event',
@@ -158,7 +158,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField(verbose_name='started')),
                 ('finished_at', models.DateTimeField(verbose_name='ended')),
                 ('relay', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='relays.relay', verbose_name='relay')),
-                ('message', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='attempts_made', to='delivery.message', verbose_name='message')),
+                ('message', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts_made', to='delivery.message', verbose_name='message')),
             ],
             options={
                 'verbose_name': 'attempt',

@@ -233,7 +233,8 @@ def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None) -> li
 
 @transaction.atomic
 def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Message], bool]:
-    """What was taken; whether to look again when that is nothing."""
+    """What was taken; whether to look again when that is nothing. In claims of 500, 26 us of PostgreSQL's time a message, most of it for
+    five indexes, and 29 us of ours."""
     now = renew(lease)
     # Its secrets are for who opens connections.
     relay = Relay.objects.defer("secrets").get(pk=lease.relay_id)
@@ -570,7 +571,9 @@ def _end(messages: Sequence[Message], status: str, event: str, why: str, now: da
 @transaction.atomic
 def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
     """The durable mark: from its commit on, these may have left. Returns those that are marked: all of them, but for one of which a report
-    says meanwhile that it arrived on an earlier try. Raises LeaseLost; the others are not to be handed over."""
+    says meanwhile that it arrived on an earlier try. Raises LeaseLost; the others are not to be handed over.
+
+    By primary key: 17 us of PostgreSQL's time a message, most of it for five indexes, and 4 us of ours, in groups of 250."""
     renew(lease)
     held = _held(lease, messages)
     if held.filter(status=Status.CLAIMED).update(status=Status.SENDING) == len(messages):
@@ -750,7 +753,8 @@ def _attempts_of(outcomes: Sequence[Outcome]) -> set[tuple[int, datetime]]:
     return set(known.order_by().values_list("message", "started_at"))
 
 
-# One statement for a group: by primary key, 45 us a message, most of it for five indexes and for the foreign keys of attempt and event.
+# One statement for a group: by primary key. Of PostgreSQL's time 41 us a message, most of it for four indexes of the message and two each
+# of attempt and event; of ours 13 us, in groups of 250.
 # What was told about a message, if anything was, has the name of the state that it came to.
 STORE = """
 WITH outcome AS MATERIALIZED (

@@ -183,6 +183,8 @@ class Drain:
         self.down: RelayDown | None = None
         #: the relay took at least one mail
         self.accepted = False
+        #: others were told that there is more than one drain takes at once
+        self.called_help = False
         #: nothing more will be claimed; nothing more will be handed over
         self.fed = self.finished = False
         #: claimed and certainly not handed over, by key
@@ -257,6 +259,9 @@ class Drain:
                         await asyncio.sleep(LOOK_EVERY)
                         continue
                     break
+                if len(messages) == size and not self.called_help:
+                    self.called_help = True
+                    await in_database(queue.call_help, self.lease)
                 self.shelf.claim(messages)
                 self.held.update({message.pk: message for message in messages})
                 await self.make(deque(messages))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.base import ModelState
@@ -26,7 +27,8 @@ from django.utils.translation import gettext_lazy
 from django_stubs_ext import StrOrPromise
 
 from mailhub.delivery import events, throughput
-from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Suppression
+from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Suppression, Worker
+from mailhub.delivery.workers import FRESH
 from mailhub.lib import addresses, clock, tasks
 from mailhub.lib.lookups import among
 from mailhub.relays import destinations, limits, routing, shaping
@@ -129,6 +131,12 @@ def _ask(relay: Relay, queue: tasks.Queue) -> None:
         tasks.enqueue(DRAINS[queue], relay.pk, queue=queue)
 
 
+def call_help(lease: Lease) -> None:
+    """There is more due than one drain takes at once: have a process that is free drain the relay, too."""
+    if lease.queue == "bulk" and idle("bulk", clock.now()) > 0:
+        wake_relay(lease.relay, "bulk")
+
+
 def wake_again(relay: Relay) -> None:
     """A drain has ended: what came meanwhile found no free connection, and what the relay cannot take now is for others of its routes."""
     relay.refresh_from_db(fields=["status", "resting_until"])
@@ -155,6 +163,9 @@ def take_lease(relay: Relay, queue: tasks.Queue) -> Lease | None:
         now = clock.now()
         used = Lease.objects.filter(relay=relay, expires_at__gt=now).aggregate(n=Sum("connections"))["n"] or 0
         granted = _grant(queue, maximum, maximum - used)
+        if queue == "bulk" and idle(queue, now) > 1:
+            # One process fills one processor: another may work beside this one.
+            granted = -(-granted // 2)
         if granted < 1:
             return None
         terms = shaping.terms(relay, now)
@@ -174,6 +185,12 @@ def _grant(queue: tasks.Queue, maximum: int, free: int) -> int:
     """How many of the free connections a drain gets. Urgent mail takes half of all at most. Bulk mail takes all but one, so that urgent
     mail never finds a long drain in its way."""
     return max(min(free, -(-maximum // 2)) if queue == "transactional" else free - (maximum > 1), 0)
+
+
+def idle(queue: tasks.Queue, now: datetime) -> int:
+    """How many processes serve the queue on all machines and are at no drain. All machines are taken to have as many as this one."""
+    living = Worker.objects.filter(queue=queue, beat_at__gt=now - FRESH).count()
+    return living * settings.MAILHUB_WORKERS - Lease.objects.filter(queue=queue, expires_at__gt=now).count()
 
 
 def _free_slots(relay: Relay, terms: Mapping[str, shaping.Terms], now: datetime) -> dict[str, dict[str, int]]:

@@ -27,7 +27,7 @@ class Clock:
     def ruling(self) -> Iterator[None]:
         """The loop that runs has this time."""
         loop = asyncio.get_running_loop()
-        loop.time = lambda: time.monotonic() + self.ahead
+        loop.time = lambda: time.monotonic() + self.ahead  # type: ignore[method-assign]
         self.loop = loop
         try:
             yield

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.installation import LONG
-from tests.smtp_server import HOST, Delay, Drop, Reply, Reset, SMTPServer
+from tests.smtp_server import HOST, Action, Delay, Drop, Reply, Reset, SMTPServer
 
 PROGRAM = Path(__file__).parent / "smtp_server.py"
 MAIL = b"Message-ID: <1@example.com>\r\n\r\n.dot\r\n"
@@ -94,11 +94,13 @@ def test_a_mail_is_kept_as_it_came_and_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("action", "expected"), [(Drop(), b""), (Reset(), ConnectionResetError), (Delay(0.01, Reply("220 late")), b"220 late\r\n")]
 )
-def test_connections_end_as_told(action: object, expected: object) -> None:
+def test_connections_end_as_told(action: Action, expected: bytes | type[Exception]) -> None:
     with SMTPServer() as server:
         server.answers("connect", action)
         address = HOST, server.port
         # A reset may come as early as while connecting.
-        good = isinstance(expected, bytes)
-        with nullcontext() if good else pytest.raises(expected), socket.create_connection(address, timeout=LONG) as client:
+        with (
+            nullcontext() if isinstance(expected, bytes) else pytest.raises(expected),
+            socket.create_connection(address, timeout=LONG) as client,
+        ):
             assert client.recv(100) == expected

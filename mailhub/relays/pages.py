@@ -30,6 +30,7 @@ from mailhub.lib.states import WrongState
 from mailhub.relays import failures, limits, parking, providers, reading, services
 from mailhub.relays.limits import Standing
 from mailhub.relays.models import InboxMail, IPPool, Quota, Relay, ResponseRule, RouteMember, Service, Slowdown, Stream
+from mailhub.relays.providers.esp import ESP
 from mailhub.relays.reading import Mail
 
 # A permission of the package above, hence by its name.
@@ -154,17 +155,18 @@ def kinds(request: HttpRequest) -> HttpResponse:
     demand(request, "relays.add_relay")
     # What a pop-up needs to know stays in the address.
     rest = request.GET.copy()
-    offered = []
+    offered: list[tuple[str, str]] = []
+    interfaces: list[tuple[str, str]] = []
     for kind, label in providers.choices():
         rest["kind"] = kind
-        offered.append((f"?{rest.urlencode()}", label))
+        (interfaces if issubclass(providers.load(kind), ESP) else offered).append((f"?{rest.urlencode()}", label))
     rest["kind"] = "smtp"
     groups: dict[bool, list[dict[str, str]]] = {True: [], False: []}
     for service in Service.objects.all():
         rest["service"] = service.pk
         words = services.limits_in_words(service)
         groups[service.bulk].append({"url": f"?{rest.urlencode()}", "name": service.name, "words": words})
-    context = {"kinds": offered, "bulk": groups[True], "ordinary": groups[False], "is_popup": "_popup" in rest}
+    context = {"kinds": offered, "interfaces": interfaces, "bulk": groups[True], "ordinary": groups[False], "is_popup": "_popup" in rest}
     return page(request, "admin/relays/relay/kinds.html", _("What kind of relay?"), Relay, **context)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from mailhub import dashboard
 from mailhub.delivery import queue, retention, throughput
@@ -12,7 +14,7 @@ from mailhub.lib import clock
 from mailhub.relays.base import Reply
 from mailhub.relays.models import Relay, Stream
 from mailhub.senders.models import Sender
-from tests.delivery.world import LATER, NOBODY, expire, hold, make_batch, outcome, post
+from tests.delivery.world import LATER, NOBODY, expire, hold, make_batch, outcome, post, postgresql_only
 
 Status = Message.Status
 HOUR = datetime(2026, 3, 1, 10, tzinfo=UTC)
@@ -104,6 +106,28 @@ def test_the_time_until_it_was_accepted_is_known_nearly(relay: Relay, sender: Se
     assert found.seconds == 0 + 0 + 0 + 1 + 4 + 29 + 400 + 100_000
     assert [found.within(share) for share in (0.5, 0.6, 0.7, 0.8, 0.95)] == [1, 5, 30, 3600, None]
     assert Counts().within(0.5) is None
+
+
+@postgresql_only
+def test_a_span_of_time_is_read_by_the_index_that_settling_adds_by(relay: Relay, sender: Sender) -> None:
+    Throughput.objects.bulk_create(
+        Throughput(hour=HOUR - timedelta(hours=hour), relay_key=key, destination_key="other", stream=Stream.CAMPAIGN)
+        for hour in range(300)
+        for key in range(10)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE delivery_throughput")
+        with CaptureQueriesContext(connection) as context:
+            throughput.between(*A_DAY, "hour", "relay_key")
+            post(sender, 1)
+            settle(*sending(relay), Status.SENT)
+        asked = [query["sql"] for query in context.captured_queries if "delivery_throughput" in query["sql"]]
+        plans = []
+        for sql in asked:
+            cursor.execute(f"EXPLAIN (COSTS OFF) {sql}")
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+    assert "Seq Scan" not in plans[0] and "delivery_throughput_once" in plans[0]
+    assert "Conflict Arbiter Indexes: delivery_throughput_once" in plans[1]
 
 
 def test_old_counts_are_forgotten(relay: Relay, sender: Sender) -> None:

@@ -27,7 +27,7 @@ from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
 from mailhub.delivery.pages import SERVES
 from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import clock
-from mailhub.relays.models import Relay, Route, Stream
+from mailhub.relays.models import Parking, Relay, Route, Stream
 from mailhub.senders.models import Sender
 
 # Counting ends here; the page says "1,000+".
@@ -85,6 +85,8 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
     if may(request, "view", Relay):
         resting = Relay.objects.filter(status=Relay.Status.ACTIVE, resting_until__gt=now).count()
         found["relays.Relay"] = resting, _("resting"), "warn"
+    if may(request, "view", Parking):
+        found["relays.Parking"] = Parking.objects.filter(until__gt=now).count(), _("left alone"), "warn"
     if may(request, "view", Sender):
         unconfirmed = count_to(Sender.objects.filter(status=Sender.Status.UNCONFIRMED), 99)
         found["senders.Sender"] = unconfirmed, _("unconfirmed"), "warn"

@@ -245,10 +245,14 @@ def test_the_side_bar_counts_what_waits_and_what_is_wrong(staff: Client, sender:
     message(content, "queued")
     Sender.objects.create(email="hello@shop.example")
     relay.rest(timedelta(minutes=5), "login failed")
+    for key, minutes in (("gmail", 5), ("docomo", -5)):
+        until = clock.now() + timedelta(minutes=minutes)
+        Parking.objects.create(relay=relay, destination_id=key, since=until, until=until, allowance=10, reason="Busy")
     assert marks(staff) == {
         "Campaigns": "1 being sent",
         "Messages": "1,000+ waiting",
         "Relays": "1 resting",
+        "Parked destinations": "1 left alone",
         "Senders": "1 unconfirmed",
         "Workers": "3 kinds of work that no worker does",
     }

@@ -11,7 +11,8 @@ from mailhub.delivery.rendering import TooMuch
 
 TEMPLATES = [
     "", "\n", "Dear {{ name }}", "Dear {{ name }}\n", "{{ name }}", "\n{{ name }}", "50% off, {{ name }} %s\nand more\n.\n {{ name }} \n",
-    "tea " * 40 + "{{ name }}" + " tea" * 40 + "\nend", "{{ name }}{{ other }}\n\n{{ other }}\nend \n", "{{ range }}\n",
+    "tea " * 40 + "{{ name }}" + " tea" * 40 + "\nend", "{{ name }}{{ other }}\n\n{{ other }}\nend \n",
+    "{{ 'Tea & <Co>' }} {{ name }}\nend {{ 'a\\n50%\\n' }}\n", "{{ firm }}{% set firm = 'Tea <Co>' %}\n{{ firm }} {{ name }}", "{{ range }}\n", "{{ 5 }}{{ none }}\n",
     "{% if name %}Dear {{ name }}{% endif %}\n", "{{ name | default('Tea') }}\n", "{{ name.first }}\n",
 ]  # fmt: skip
 VALUES: list[Any] = [
@@ -47,7 +48,7 @@ def test_a_part_made_by_lines_is_the_one_made_whole(kind: str, encoding: str) ->
 
 def test_only_text_and_variables_are_filled_in_without_jinja2() -> None:
     plain = [source for source in TEMPLATES if rendering.plain(source, escaped=True)]
-    assert plain == TEMPLATES[:9]
+    assert plain == TEMPLATES[:11]
 
 
 def test_lines_that_are_the_same_for_everybody_are_told_from_the_others() -> None:

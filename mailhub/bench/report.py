@@ -26,8 +26,8 @@ def lines(plan: Plan, figures: Figures) -> Iterator[str]:
         yield row("  MailHub's part of it", [figures.ratio(kind)], form="{:.2f}", remark=f"bar {bar}")
     for peer, rates in figures.peers.items():
         yield row(f"{PEERS[peer]}, unsigned", rates)
-    yield row("MailHub, signed, 1 worker of 1 process", [figures.one_worker])
-    yield row("MailHub, signed, 2 workers of 1 process", [figures.two_workers])
+    yield row("MailHub, signed, 1 process on one relay", [figures.one_worker])
+    yield row("MailHub, signed, 2 processes on one relay", [figures.two_workers])
     yield f"A campaign to {plan.large:,}"
     yield row("contacts imported a second", [figures.imported])
     yield row("recipients taken in a second", [figures.expanded], remark=f"bar {EXPANDED_BAR:,}")

@@ -34,11 +34,14 @@ class Expired(Exception):
 def ask(sender: Sender) -> trial.Result:
     """Send the sender's own address a link. Raises NoWay."""
     subject = _("Confirm that MailHub may send as %(address)s") % {"address": sender.email}
-    words = _(
-        "Somebody wants MailHub at %(site)s to send mail that comes from %(address)s.\n\n"
-        "If that is right, open this page and confirm it:\n\n%(url)s\n\n"
-        "If you know nothing of it, do nothing: nothing is sent from your address."
-    ) % {"site": settings.PUBLIC_HOST, "address": sender.email, "url": link(sender)}
+    about = {"site": settings.PUBLIC_HOST, "address": sender.email}
+    paragraphs = [
+        _("Somebody wants MailHub at %(site)s to send mail that comes from %(address)s.") % about,
+        _("If that is right, open this page and confirm it:"),
+        link(sender),
+        _("If you know nothing of it, do nothing: nothing is sent from your address."),
+    ]
+    words = "\n\n".join(paragraphs)
     return trial.send(_relay(sender), sender, sender.email, trial.Words(subject, words))
 
 

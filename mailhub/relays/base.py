@@ -79,6 +79,10 @@ class Deferred(SendError):
         self.retry_after = retry_after
 
 
+class Held(Deferred):
+    """Later, by a limit of our own: nobody was asked, so nothing is known of them."""
+
+
 class RelayDown(SendError):
     """Not the mail's fault: it certainly was not accepted, goes back uncounted, and the relay rests."""
 

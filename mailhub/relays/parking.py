@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_noop
 
 from mailhub.lib import clock
-from mailhub.relays.base import Fault, Refused, Reply, SendError
+from mailhub.relays.base import Fault, Held, Refused, Reply, SendError
 from mailhub.relays.models import OTHER, Parking, Relay, ResponseRule, Sighting, Slowdown
 from mailhub.relays.shaping import Pair
 
@@ -70,7 +70,7 @@ class Watch:
 
     def heard(self, destination: str, domain: str, error: SendError) -> ResponseRule | None:
         """A mail from that domain was not taken. Returns the rule that its reply meets."""
-        if destination in self.blind_to:
+        if destination in self.blind_to or isinstance(error, Held):
             return None
         reply = error.reply
         rule = first_of(self.rules, destination, str(reply))

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from mailhub.lib import clock
 from mailhub.relays import parking, shaping
-from mailhub.relays.base import Deferred, Fault, OutcomeUnknown, Refused, Reply
+from mailhub.relays.base import Deferred, Fault, Held, OutcomeUnknown, Refused, Reply
 from mailhub.relays.models import Parking, Relay, ResponseRule, Sighting, Slowdown
 from mailhub.relays.parking import BREAKS, BREAKS_TRIED, FIRST_TRY, RECOVERED, REST, Watch
 from mailhub.relays.providers.memory import Memory
@@ -161,6 +161,13 @@ def test_refusals_of_a_recipient_or_a_sender_are_not_the_servers_trouble(watch: 
     hear(watch, "yahoo", error, 3 * BREAKS)
     watch.store()
     assert not Parking.objects.exists()
+
+
+def test_a_limit_of_our_own_is_not_held_against_a_destination(relay: Relay, watch: Watch) -> None:
+    for _ in range(2 * BREAKS):
+        watch.heard("gmail", "tea.example", Held(Reply(None, "4.4.5", "All connections are in use.")))
+    watch.store()
+    assert not watch.closed and not Parking.objects.exists()
 
 
 def test_of_many_systems_there_is_no_one_fact(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

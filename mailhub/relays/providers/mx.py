@@ -30,7 +30,7 @@ from django.utils.translation import gettext_lazy
 from mailhub.lib import addresses, clock, dialer, dns, http
 from mailhub.lib.notes import Notes
 from mailhub.relays import dane, destinations, replies
-from mailhub.relays.base import Deferred, Envelope, Fault, Refused, RelayDown, Reply, SendError
+from mailhub.relays.base import Deferred, Envelope, Fault, Held, Refused, RelayDown, Reply, SendError
 from mailhub.relays.client import Answered, Client, Lost, Stale
 from mailhub.relays.destinations import Guide
 from mailhub.relays.models import OTHER
@@ -405,7 +405,7 @@ class MX:
     # -- warm-up
 
     async def allowed(self, order: Sequence[Source], destination: str) -> list[Source]:
-        """Of each version the first that may carry another mail to the destination today, which is set apart. Raises Deferred."""
+        """Of each version the first that may carry another mail to the destination today, which is set apart. Raises Held."""
         chosen: dict[int, Source] = {}
         for source in order:
             version = ip_address(source.address).version
@@ -413,7 +413,7 @@ class MX:
                 chosen[version] = source
         if order and not chosen:
             words = _("All addresses have sent to %(destination)s what they may send in a day while they warm up.")
-            raise Deferred(Reply(None, "", words % {"destination": destination}), WARM_AGAIN)
+            raise Held(Reply(None, "", words % {"destination": destination}), WARM_AGAIN)
         return list(chosen.values())
 
     async def may(self, source: Source, destination: str) -> bool:
@@ -540,7 +540,7 @@ class MX:
         return min(wanted or MAILS_PER_CONNECTION, MAILS_PER_CONNECTION)
 
     async def slot(self, target: Target) -> None:
-        """Wait until another connection to the target's destination may be opened from its source. Raises Deferred."""
+        """Wait until another connection to the target's destination may be opened from its source. Raises Held."""
         key = (target.destination, target.source.address)
         if target.destination not in self.slots:
             return
@@ -557,7 +557,7 @@ class MX:
             else:
                 words = _("All connections that %(destination)s may have from %(source)s are in use.")
                 named = {"destination": target.destination, "source": target.source.address}
-                raise Deferred(Reply(None, "4.4.5", words % named), SLOT_AGAIN)
+                raise Held(Reply(None, "4.4.5", words % named), SLOT_AGAIN)
 
     def used(self, key: tuple[str, str]) -> int:
         self.clients = {client: of for client, of in self.clients.items() if not client.wire.failure}

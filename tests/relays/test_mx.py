@@ -191,8 +191,8 @@ def test_the_next_exchanger_takes_over_from_one_that_does_not_let_us_in(world: W
 
 
 def test_a_server_that_says_nothing_does_not_hold_the_mail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for other in ("TRY_FOR", "CONNECT"):
-        monkeypatch.setattr(mx, other, 10 * mx.PATIENCE)
+    for longer in ("TRY_FOR", "CONNECT"):
+        monkeypatch.setattr(mx, longer, 10 * mx.PATIENCE)
     mute, other = world.server("127.0.0.2"), world.server("127.0.0.3")
     mute.answers("connect", Silence())
     world.domain("example.test", "a.mx.test", "b.mx.test")

@@ -143,7 +143,8 @@ def record_all(reports: Iterable[Report]) -> list[Event]:
             message=held[report.message],
             type=report.type,
             at=report.at,
-            detail=report.detail[:500],
+            # PostgreSQL takes neither NUL nor half a character.
+            detail=report.detail.replace("\0", "").encode(errors="replace").decode()[:500],
             kind=report.kind,
             category=report.category,
             once=key if report.source else None,

@@ -39,8 +39,8 @@ class Content(models.Model):
     headers = models.JSONField(_("header fields"), default=dict, blank=True)
     # An https address that becomes each recipient's unsubscribe link once their token is appended; "" for mail without one.
     unsubscribe_base = models.CharField(max_length=500, blank=True)
-    # An https address to which each recipient's tokens are appended; "" where neither opens nor clicks are looked for. Where the links
-    # lead that were rewritten, by their number (tracking.py): a redirect goes nowhere else.
+    # For opens and clicks, which nothing looks for yet: an https address to which each recipient's tokens are appended ("" is none), and
+    # where the links lead that stand rewritten in the mail, by their number.
     tracking_base = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
     links = models.JSONField(_("tracked links"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -471,7 +471,7 @@ class Event(models.Model):
     detail = models.CharField(_("detail"), max_length=500, blank=True)
     # Of a bounce: whether the address is dead. Of an open or a click: whether a machine did it.
     kind = models.CharField(_("kind"), max_length=7, choices=Kind, blank=True, default="", db_default="")
-    # Why it came back, in the words of lib/replies/verdicts.py; "" until somebody has looked (feedback/bounce_figures.py).
+    # Why it came back, in the words of lib/replies/verdicts.py; "" where only our own attempt tells.
     category = models.CharField(_("category"), max_length=15, blank=True, default="", db_default="")
     # Digest of what makes a report the same when it comes again (events.once()); empty for what we did ourselves.
     once = models.UUIDField(null=True, editable=False)
@@ -504,14 +504,6 @@ class Event(models.Model):
                 ),
                 name="delivery_event_type",
             ),  # fmt: skip
-        ]
-        indexes: ClassVar = [
-            # feedback/bounce_figures.py: what went wrong in a span of time. Few rows of many, so mail that arrives costs nothing.
-            models.Index(fields=["at"], name="delivery_event_wrong", condition=Q(type__in=["bounced", "failed", "rejected", "complained"])),
-            # The same: what nobody has looked at yet, as good as empty.
-            models.Index(
-                fields=["id"], name="delivery_event_unsorted", condition=Q(type__in=["bounced", "failed", "rejected"], category="")
-            ),
         ]
 
     def __str__(self) -> str:

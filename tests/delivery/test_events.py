@@ -67,6 +67,12 @@ def test_a_report_is_kept_with_its_time_and_words(relay: Relay, sender: Sender) 
     assert (message.reply, message.settled_at) == (event.detail, at)
 
 
+def test_what_cannot_be_stored_is_left_out_of_a_report(relay: Relay, sender: Sender) -> None:
+    message = sent(relay, sender)
+    assert events.record(message, "bounced", at=clock.now(), detail="550 no\0body \ud83d here", source="sns \ud83d\0")
+    assert message.events.get(type="bounced").detail == "550 nobody ? here"
+
+
 @pytest.mark.parametrize(("report", "reason"), [("bounced", "bounce"), ("complained", "complaint")])
 def test_who_bounces_or_complains_gets_nothing_more(relay: Relay, sender: Sender, report: str, reason: str) -> None:
     message = sent(relay, sender)

@@ -274,14 +274,6 @@ class Migration(migrations.Migration):
             model_name='event',
             constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['', 'hard', 'soft', 'machine'])), name='delivery_event_kind'),
         ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(condition=models.Q(('type__in', ['bounced', 'failed', 'rejected', 'complained'])), fields=['at'], name='delivery_event_wrong'),
-        ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(condition=models.Q(('category', ''), ('type__in', ['bounced', 'failed', 'rejected'])), fields=['id'], name='delivery_event_unsorted'),
-        ),
         migrations.AddConstraint(
             model_name='event',
             constraint=models.CheckConstraint(condition=models.Q(('type__in', ['queued', 'sent', 'rejected', 'failed', 'bounced', 'deferred', 'delivered', 'autoresponded', 'opened', 'clicked', 'complained', 'unsubscribed', 'unknown'])), name='delivery_event_type'),

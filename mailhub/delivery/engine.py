@@ -172,6 +172,8 @@ class Drain:
     def __init__(self, relay: Relay, lease: Lease, seconds: float) -> None:
         self.relay = relay
         self.lease = lease
+        #: the return path of each mail reaches its destination
+        self.own_path = relay.is_direct or relay.keeps_return_path
         self.deadline = time.monotonic() + seconds
         #: settled messages
         self.settled = 0
@@ -330,7 +332,7 @@ class Drain:
             compiled = self.compiled[message.content_id]
             if isinstance(compiled, Refused):
                 return compiled
-            return compiled.sign(compiled.envelope(message))
+            return compiled.sign(compiled.envelope(message, own_path=self.own_path))
         except Refused as refusal:
             return refusal
         except Exception as error:  # ours: the others must not suffer, and it may be mended by the next try

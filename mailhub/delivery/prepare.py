@@ -19,7 +19,8 @@ from mailhub.delivery.parts import Part
 from mailhub.delivery.rendering import Problem, Rendered
 from mailhub.lib import addresses
 from mailhub.relays.base import Envelope, Fault, Refused, Reply
-from mailhub.senders import dkim
+from mailhub.senders import dkim, return_path
+from mailhub.senders.models import Domain
 
 # Filled in by us whatever the data says.
 SYSTEM_NAMES = frozenset({"email", "unsubscribe_url"})
@@ -27,6 +28,7 @@ SYSTEM_NAMES = frozenset({"email", "unsubscribe_url"})
 OWN_FIELDS = frozenset({
     "bcc", "cc", "content-transfer-encoding", "content-type", "date", "dkim-signature", "from", "list-unsubscribe",
     "list-unsubscribe-post", "message-id", "mime-version", "received", "reply-to", "return-path", "sender", "subject", "to",
+    "x-mailhub-id",
 })  # fmt: skip
 
 
@@ -66,6 +68,8 @@ class Compiled:
     def __init__(self, content: Content, signer: dkim.Signer | None = None) -> None:
         """`signer` is that of the From address's domain, which load() finds. Raises Refused when no mail can be made of it."""
         self.content = content
+        #: where the bounces of its mails come to, which load() finds
+        self.bounce_address: str = getattr(content, "bounce_address", "")
         self.signer = signer
         #: the signature of a finished mail, the same for all its recipients
         self.signature: bytes | None = None
@@ -78,8 +82,9 @@ class Compiled:
             except Exception as error:  # noqa: BLE001  templates are data, and so are their mistakes
                 raise refusal(error) from error
 
-    def envelope(self, message: Message) -> Envelope:
-        """The mail as it is handed over, not signed. Raises Refused when it cannot be made."""
+    def envelope(self, message: Message, *, own_path: bool = False) -> Envelope:
+        """The mail as it is handed over, not signed. `own_path`: with a return path of its own where its domain has an address for them.
+        Raises Refused when it cannot be made."""
         # The message's own way to its content, without a query.
         message.content = self.content
         try:
@@ -88,7 +93,9 @@ class Compiled:
             raise refusal(error) from error
         return Envelope(
             message=message.pk,
-            mail_from=addresses.on_the_wire(self.content.from_email),
+            mail_from=return_path.make(self.bounce_address, message.public_id)
+            if own_path and self.bounce_address
+            else addresses.on_the_wire(self.content.from_email),
             rcpt_to=addresses.on_the_wire(message.address),
             data=data,
             seven_bit=self.seven_bit if self.eight_bit else None,
@@ -145,6 +152,8 @@ class Compiled:
             mime.mailbox("To", str(message.data.get("name") or ""), message.address),
             mime.field("Subject", subject.strip()),
             f"Message-ID: <{message.message_id}>\r\n",
+            # Proves whose it is when it comes back, even where a relay has put its own return path on it.
+            f"X-MailHub-ID: {return_path.token(message.public_id)}\r\n",
         ]
         if unsubscribe:
             # RFC 8058: never folded and never encoded, whatever the length.
@@ -162,9 +171,13 @@ class Compiled:
 
 
 def load(contents: Collection[int]) -> list[tuple[Content, dkim.Signer | None]]:
-    """The contents with these keys, each with the signer of its mails, for Compiled: two queries, however many there are."""
+    """The contents with these keys, each with the signer of its mails, for Compiled: three queries, however many there are."""
     found = list(Content.objects.filter(pk__in=contents))
-    signers = dkim.signers({addresses.domain(content.from_email) for content in found})
+    domains = {addresses.domain(content.from_email) for content in found}
+    signers = dkim.signers(domains)
+    bounces = dict(Domain.objects.filter(name__in=domains).exclude(bounce_address="").values_list("name", "bounce_address"))
+    for content in found:
+        content.bounce_address = bounces.get(addresses.domain(content.from_email), "")  # type: ignore[attr-defined]
     return [(content, signers.get(addresses.domain(content.from_email))) for content in found]
 
 

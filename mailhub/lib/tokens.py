@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import hmac
+from functools import lru_cache
+
+from django.conf import settings
 from django.core import signing
+
+# Of a short token's MAC, in bytes.
+SHORT = 16
 
 
 class BadToken(Exception):
@@ -19,3 +29,35 @@ def read(purpose: str, token: str) -> str:
         return signing.Signer(salt=f"mailhub.{purpose}", sep="~").unsign(token)
     except signing.BadSignature as error:
         raise BadToken from error
+
+
+def short(purpose: str, payload: bytes) -> str:
+    """For mail addresses: lower-case letters and digits alone, which no server on the way tells from capitals. 3 us."""
+    return base64.b32encode(payload + _mac(settings.SECRET_KEY, purpose, payload)).decode().rstrip("=").lower()
+
+
+def read_short(purpose: str, token: str) -> bytes:
+    """Raises BadToken."""
+    try:
+        data = base64.b32decode(token.upper() + "=" * (-len(token) % 8))
+    except (binascii.Error, ValueError) as error:
+        raise BadToken from error
+    payload, mac = data[:-SHORT], data[-SHORT:]
+    if not any(hmac.compare_digest(mac, _mac(key, purpose, payload)) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)):
+        raise BadToken
+    return payload
+
+
+def digest(purpose: str, text: str) -> str:
+    """A keyed hash that is told from others, and not back to what it was made of."""
+    return _mac(settings.SECRET_KEY, purpose, text.encode(), 32).hex()
+
+
+def _mac(secret: str | bytes, purpose: str, data: bytes, length: int = SHORT) -> bytes:
+    return hmac.digest(_key(secret, purpose), data, "sha256")[:length]
+
+
+@lru_cache(maxsize=64)
+def _key(secret: str | bytes, purpose: str) -> bytes:
+    octets = secret if isinstance(secret, bytes) else secret.encode()
+    return hashlib.sha256(b"mailhub." + purpose.encode() + b"\0" + octets).digest()

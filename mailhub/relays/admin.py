@@ -214,6 +214,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             (label, {"fields": often}),
             (_("How much at once"), {"fields": ["max_connections", "first_retry"]}),
             (_("Own addresses"), {"fields": ["pool"]}),
+            (_("What comes back"), {"fields": [] if providers.load(kind).uses_pool else ["keeps_return_path"]}),
             (_("In the DNS of your senders' domains"), {"fields": ["spf"]}),
             (_("Rarely needed"), {"fields": seldom, "classes": ["collapse"]}),
         ]
@@ -615,7 +616,7 @@ class PlanInline(admin.TabularInline[Plan, Service]):
 @admin.register(Service)
 class ServiceAdmin(admin.ModelAdmin[Service]):
     lead = _("Services that relays are accounts at: their servers, limits and prices. Figures are of the day shown; correct them freely.")
-    list_display = ("title", "server", "limit_words", "price", "figures")
+    list_display = ("title", "server", "price", "figures")
     list_filter = ("bulk", "japanese_support", "yen_invoice")
     search_fields = ("name", "host", "key")
     inlines = (PlanInline,)
@@ -645,17 +646,14 @@ class ServiceAdmin(admin.ModelAdmin[Service]):
         return pages.two_lines(service.name, gettext("for bulk mail") if service.bulk else gettext("ordinary mail server"))
 
     @admin.display(description=_("server"))
-    def server(self, service: Service) -> str:
-        return f"{service.host}:{service.port}" if service.host else gettext("own for each account")
+    def server(self, service: Service) -> SafeString:
+        where = f"{service.host}:{service.port}" if service.host else gettext("own for each account")
+        return pages.two_lines(where, services.limits_in_words(service) or "—")
 
-    @admin.display(description=_("limits"))
-    def limit_words(self, service: Service) -> str:
-        return services.limits_in_words(service) or "—"
-
-    @admin.display(description=_("from"))
+    @admin.display(description=_("price a month"))
     def price(self, service: Service) -> str:
         plans = [plan for plan in service.plans.all() if plan.price]
-        return services.money(plans[0].price, plans[0].currency) if plans else "—"
+        return gettext("from %(price)s") % {"price": services.money(plans[0].price, plans[0].currency)} if plans else "—"
 
     @admin.display(description=_("figures"), ordering="confidence")
     def figures(self, service: Service) -> SafeString:

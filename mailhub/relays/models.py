@@ -144,6 +144,13 @@ class Relay(models.Model):
         validators=[RegexValidator(SPF_TERMS, _("Write it as include:spf.example.com or ip4:192.0.2.1, with spaces between several."))],
         help_text=_("What the SPF record of your senders' domains must hold for this relay, as its service says. Empty: nothing."),
     )
+    # Whether it hands the envelope's sender on as it was. Mail that leaves from own addresses always has it.
+    keeps_return_path = models.BooleanField(
+        _("keeps return paths"),
+        default=False,
+        db_default=False,
+        help_text=_("Many services put an address of their own in its place, or refuse those that they do not know. A test finds out."),
+    )
     # The circuit breaker: until then the relay is left alone, because connecting or logging in failed or a quota is used up.
     resting_until = models.DateTimeField(_("resting until"), null=True, blank=True, editable=False)
     rest_reason = models.CharField(_("why it rests"), max_length=500, blank=True, editable=False)

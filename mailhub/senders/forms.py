@@ -8,13 +8,18 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.lib import addresses
+from mailhub.senders import return_path
 from mailhub.senders.models import Domain, Sender
 
 
 class DomainForm(forms.ModelForm[Domain]):
     class Meta:
         model = Domain
-        fields = ("name",)
+        fields = ("name", "bounce_address")
+
+    def clean_bounce_address(self) -> str:
+        asked: str = self.cleaned_data["bounce_address"].strip()
+        return return_path.check(asked) if asked else ""
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"].strip().rstrip(".")

@@ -24,6 +24,19 @@ from mailhub.relays.models import IPPool, Route, Stream
 
 class Domain(models.Model):
     name = models.CharField(_("name"), max_length=253, unique=True, help_text=_("The part after @ of your senders' addresses."))
+    # Each mail gets a return path of its own below it (return_path.py).
+    bounce_address = models.CharField(
+        _("bounce address"),
+        max_length=320,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_(
+            "Where bounces come to, as bounces@bounce.example.com. Its server has to take bounces+anything@ for it too, and hand it to"
+            " MailHub."
+            " Empty: bounces go to the sender's own address."
+        ),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     # When its records were last looked at, all of them.
     checked_at = models.DateTimeField(_("records checked"), null=True, blank=True, editable=False)

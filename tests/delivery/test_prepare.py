@@ -83,7 +83,7 @@ def test_a_mail_has_every_field_once_and_both_parts() -> None:
     assert (sent.message, sent.mail_from, sent.rcpt_to) == (7, "shop@example.com", "taro@example.net")
     assert_fit_for_any_hop(sent.data)
     parsed = read(sent.data)
-    assert {name: str(value) for name, value in parsed.items() if name not in ("Message-ID", "Content-Type")} == {
+    assert {name: str(value) for name, value in parsed.items() if name not in ("Message-ID", "X-MailHub-ID", "Content-Type")} == {
         "Date": "Tue, 24 Nov 2026 09:30:15 +0000",
         "From": "Shop <shop@example.com>",
         "Reply-To": "help@example.com",
@@ -225,7 +225,9 @@ def test_no_subject_ever_makes_a_second_field(text: str) -> None:
         assert LINE_BREAKS.search(text)
     else:
         names = [field.partition(":")[0] for field in fields(sent.data)]
-        assert names == ["Date", "From", "MIME-Version", "To", "Subject", "Message-ID", "Content-Type", "Content-Transfer-Encoding"]
+        assert names == [
+            "Date", "From", "MIME-Version", "To", "Subject", "Message-ID", "X-MailHub-ID", "Content-Type", "Content-Transfer-Encoding",
+        ]  # fmt: skip
 
 
 def test_launch_checks_name_the_part_the_line_and_the_problem() -> None:

@@ -60,6 +60,7 @@ class Kind(models.TextChoices):
     DKIM = "dkim", "DKIM"
     DMARC = "dmarc", "DMARC"
     EXISTENCE = "existence", _("the domain itself")
+    BOUNCES = "bounces", _("return path")
     LINKS = "links", _("links in mails")
     PTR = "ptr", _("sending addresses")
     MTA_STS = "mta_sts", "MTA-STS"

@@ -227,6 +227,7 @@ LEADS = {
     Kind.DKIM: gettext_lazy("The keys that prove that mail is yours and unaltered (RFC 6376)."),
     Kind.DMARC: gettext_lazy("What receivers should do with mail that fails both (RFC 9989)."),
     Kind.EXISTENCE: gettext_lazy("Whether the domain can be answered."),
+    Kind.BOUNCES: gettext_lazy("Where bounces come to."),
     Kind.LINKS: gettext_lazy("Where the links in your mails lead."),
     Kind.PTR: gettext_lazy("The names of your own addresses, there and back."),
     Kind.MTA_STS: gettext_lazy("Encryption of mail to the domain (RFC 8461)."),

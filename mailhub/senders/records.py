@@ -132,6 +132,14 @@ PROBLEMS: dict[str, tuple[Any, Any]] = {
         _("The domain says that it takes no mail (null MX). Receivers may refuse mail from an address that cannot be answered."),
         _("Publish an MX record of the server that takes the domain's mail."),
     ),
+    "bounces_missing": (
+        _("The domain that bounces are to come to takes no mail."),
+        _("Publish an MX record of the server that hands them to MailHub, or take the bounce address away."),
+    ),
+    "bounces_alignment": (
+        _("%(domain)s belongs to another organisation than the senders: SPF then counts for nothing in DMARC, and DKIM alone carries it."),
+        _("Take a name below the domain itself for bounces."),
+    ),
     "links_missing": (
         _("The host name of MailHub's own address does not resolve: links, opt-outs and pictures in your mails lead nowhere."),
         _("Publish an address record for it, or correct MAILHUB_PUBLIC_URL."),
@@ -183,6 +191,8 @@ class Subject:
     #: what SPF has to hold for each relay, by the relay's name
     terms: dict[str, tuple[str, ...]]
     ips: tuple[DedicatedIP, ...]
+    #: the domain that bounces come to; "" where they go to the senders
+    bounces: str
 
 
 def subject(domain: Domain) -> Subject:
@@ -197,7 +207,8 @@ def subject(domain: Domain) -> Subject:
     labels = domain.name.split(".")
     names = [".".join(labels[at:]) for at in range(len(labels))]
     keys = DKIMKey.objects.filter(domain__name__in=names).exclude(status=DKIMKey.Status.RETIRED).select_related("domain")
-    return Subject(domain.name, tuple(keys.order_by("-status", "pk")), terms, ips)
+    bounces = domain.bounce_address.rpartition("@")[2]
+    return Subject(domain.name, tuple(keys.order_by("-status", "pk")), terms, ips, bounces)
 
 
 def relays_of(domain: Domain) -> list[Relay]:
@@ -224,6 +235,7 @@ async def check(domain: Domain) -> list[Seen]:
         (Kind.DKIM, _dkim),
         (Kind.DMARC, _dmarc),
         (Kind.EXISTENCE, _existence),
+        (Kind.BOUNCES, _bounces),
         (Kind.LINKS, _links),
         (Kind.PTR, _ptr),
         (Kind.MTA_STS, _mta_sts),
@@ -357,6 +369,21 @@ async def _existence(about: Subject) -> list[Seen]:
     if exchangers:
         return [Seen(Kind.EXISTENCE, Verdict.PASS, about.name, "MX", "", found)]
     return [await _address(Kind.EXISTENCE, about.name, "existence_missing")]
+
+
+async def _bounces(about: Subject) -> list[Seen]:
+    """Whether bounces find their way, and whether the return path counts as the domain's own (RFC 9989 section 4.4.2)."""
+    if not about.bounces:
+        return []
+    try:
+        exchangers = [exchanger.host for exchanger in (await dns.exchangers(about.bounces)).records]
+    except dns.Absent:
+        return [Seen(Kind.BOUNCES, Verdict.WRONG, about.bounces, "MX", problem="bounces_missing")]
+    found = "\n".join(exchangers)
+    if await dmarc.organisational(about.bounces) != await dmarc.organisational(about.name):
+        words = {"domain": about.bounces}
+        return [Seen(Kind.BOUNCES, Verdict.ADVICE, about.bounces, "MX", "", found, "bounces_alignment", words)]
+    return [Seen(Kind.BOUNCES, Verdict.PASS, about.bounces, "MX", "", found)]
 
 
 async def _links(about: Subject) -> list[Seen]:

@@ -233,6 +233,18 @@ def test_an_address_leads_to_its_name_and_back(
     assert (seen.verdict, seen.problem) == (verdict, problem)
 
 
+def test_bounces_find_their_way_to_a_domain_of_the_same_organisation(domain: Domain, dns_server: DNSServer) -> None:
+    assert Kind.BOUNCES not in check(domain)
+    domain.bounce_address = "bounces@bounce.tea.example"
+    assert one(domain, Kind.BOUNCES).problem == "bounces_missing"
+    dns_server.add("bounce.tea.example", "MX", "10 in.tea.example.")
+    verdicts.dns.forget()
+    assert one(domain, Kind.BOUNCES).problem == "bounces_alignment"
+    txt(dns_server, "_dmarc.tea.example", "v=DMARC1; p=reject")
+    verdicts.dns.forget()
+    assert one(domain, Kind.BOUNCES).verdict == Verdict.PASS
+
+
 def test_a_policy_that_is_announced_and_not_there_is_wrong(domain: Domain, dns_server: DNSServer) -> None:
     txt(dns_server, "_mta-sts.tea.example", "v=STSv1; id=1")
     seen = one(domain, Kind.MTA_STS)

@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
             name='Finding',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('ownership', 'ownership'), ('spf', 'SPF'), ('dkim', 'DKIM'), ('dmarc', 'DMARC'), ('existence', 'the domain itself'), ('links', 'links in mails'), ('ptr', 'sending addresses'), ('mta_sts', 'MTA-STS'), ('tls_rpt', 'TLS-RPT')], max_length=10, verbose_name='kind')),
+                ('kind', models.CharField(choices=[('ownership', 'ownership'), ('spf', 'SPF'), ('dkim', 'DKIM'), ('dmarc', 'DMARC'), ('existence', 'the domain itself'), ('bounces', 'return path'), ('links', 'links in mails'), ('ptr', 'sending addresses'), ('mta_sts', 'MTA-STS'), ('tls_rpt', 'TLS-RPT')], max_length=10, verbose_name='kind')),
                 ('name', models.CharField(max_length=255, verbose_name='name')),
                 ('type', models.CharField(blank=True, max_length=5, verbose_name='record type')),
                 ('wanted', models.TextField(blank=True, verbose_name='to be published')),
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'DNS record',
                 'verbose_name_plural': 'DNS records',
                 'ordering': ['id'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('verdict__in', ['pass', 'advice', 'missing', 'wrong', 'unknown'])), name='senders_finding_verdict'), models.CheckConstraint(condition=models.Q(('kind__in', ['ownership', 'spf', 'dkim', 'dmarc', 'existence', 'links', 'ptr', 'mta_sts', 'tls_rpt'])), name='senders_finding_kind'), models.UniqueConstraint(fields=('domain', 'kind', 'name'), name='senders_finding_once')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('verdict__in', ['pass', 'advice', 'missing', 'wrong', 'unknown'])), name='senders_finding_verdict'), models.CheckConstraint(condition=models.Q(('kind__in', ['ownership', 'spf', 'dkim', 'dmarc', 'existence', 'bounces', 'links', 'ptr', 'mta_sts', 'tls_rpt'])), name='senders_finding_kind'), models.UniqueConstraint(fields=('domain', 'kind', 'name'), name='senders_finding_once')],
             },
         ),
         migrations.CreateModel(

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
+from mailhub.admin import EstimatingPaginator
 from mailhub.delivery import admin as delivery_admin
 from mailhub.delivery import queue, suppressions, timeline
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Suppression, Worker
@@ -809,7 +810,7 @@ SELECT
     gen_random_uuid(),
     CASE WHEN n %% 5 = 0 THEN 'transactional' ELSE 'campaign' END,
     CASE WHEN n %% 50 = 1 THEN 'bounced' WHEN n %% 1000 = 2 THEN 'failed' WHEN n > 49900 THEN 'queued' ELSE 'sent' END,
-    CASE WHEN n %% 5 = 0 THEN NULL ELSE %(batch)s + n / 10000 END,
+    CASE WHEN n %% 5 = 0 THEN NULL ELSE %(batch)s + n / 2500 END,
     CASE WHEN n %% 5 = 0 THEN %(content)s + n / 5 ELSE %(content)s END,
     CASE WHEN n %% 100 = 0 THEN %(rare)s ELSE %(sender)s END,
     %(relay)s, 'p' || n || '@example.net', '{}', now(), now(), 1, 0, FALSE, '', now()
@@ -819,12 +820,13 @@ FROM generate_series(1, 50000) AS n
 
 @pytest.fixture
 def plenty(sender: Sender, relay: Relay, content: Content, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """50,000 messages, and a window that is as small beside them as the real one beside ten million."""
+    """50,000 messages, and a window and a count that are as small beside them as the real ones beside ten million."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite explains otherwise")
     monkeypatch.setattr(delivery_admin, "WINDOW", 500)
+    monkeypatch.setattr(EstimatingPaginator, "LIMIT", 500)
     rare = Sender.objects.create(email="rare@tea.example")
-    batches = Batch.objects.bulk_create(Batch(name=f"B{n}", content=content, sender=sender, filled=True) for n in range(6))
+    batches = Batch.objects.bulk_create(Batch(name=f"B{n}", content=content, sender=sender, filled=True) for n in range(21))
     Content.objects.bulk_create((Content(subject="x", text="x", from_email="news@tea.example") for _ in range(10_000)), batch_size=2_000)
     keys = {"sender": sender.pk, "rare": rare.pk, "relay": relay.pk, "batch": batches[0].pk, "content": content.pk}
     with connection.cursor() as cursor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import connection
@@ -132,6 +133,7 @@ class MailHubAdminSite(admin.AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context = super().each_context(request)
+        context["do_not_send"] = settings.MAILHUB_DO_NOT_SEND
         if context["has_permission"]:
             counts = import_string(self.counts)(request)
             for group in context["available_apps"]:

@@ -121,6 +121,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
 
     @admin.display(description=_("state"))
     def state(self, relay: Any) -> SafeString:
+        if relay.do_not_send:
+            return pages.two_lines(pages.state_badge(relay, relay.seen_at), gettext("sends nothing: its mail is kept here"))
         return pages.state_line(relay, relay.seen_at)
 
     @admin.display(description=_("routes"))
@@ -214,6 +216,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             (label, {"fields": often}),
             (_("How much at once"), {"fields": ["max_connections", "first_retry"]}),
             (_("Own addresses"), {"fields": ["pool"]}),
+            (_("For trying things out"), {"fields": ["do_not_send"]}),
             (_("What comes back"), {"fields": [] if providers.load(kind).uses_pool else ["keeps_return_path"]}),
             (_("In the DNS of your senders' domains"), {"fields": ["spf"]}),
             (_("Rarely needed"), {"fields": seldom, "classes": ["collapse"]}),

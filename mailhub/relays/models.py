@@ -8,6 +8,7 @@ import zoneinfo
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, validate_slug
 from django.db import models
@@ -151,6 +152,11 @@ class Relay(models.Model):
         db_default=False,
         help_text=_("Many services put an address of their own in its place, or refuse those that they do not know. A test finds out."),
     )
+    do_not_send = models.BooleanField(
+        _("keep its mail here instead of sending it"),
+        default=False,
+        help_text=_("For trying things out: mail takes all its steps and ends in MailHub's own inbox. Nobody gets it."),
+    )
     # The circuit breaker: until then the relay is left alone, because connecting or logging in failed or a quota is used up.
     resting_until = models.DateTimeField(_("resting until"), null=True, blank=True, editable=False)
     rest_reason = models.CharField(_("why it rests"), max_length=500, blank=True, editable=False)
@@ -172,13 +178,18 @@ class Relay(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def sends_nothing(self) -> bool:
+        """Its mail is kept in the inbox, by its own setting or that of the installation."""
+        return self.do_not_send or settings.MAILHUB_DO_NOT_SEND
+
     def provider(self) -> Provider:
-        return providers.load(self.kind)(self)
+        return providers.load("inbox" if self.sends_nothing else self.kind)(self)
 
     @property
     def is_direct(self) -> bool:
         """Mail leaves from addresses of our own, to the servers of its destinations."""
-        return providers.load(self.kind).uses_pool
+        return not self.sends_nothing and providers.load(self.kind).uses_pool
 
     def is_elsewhere(self) -> bool:
         """Mail can only leave through it from other machines, which hold its addresses."""

@@ -74,6 +74,7 @@ class Migration(migrations.Migration):
                 ('rest_reason', models.CharField(blank=True, editable=False, max_length=500, verbose_name='why it rests')),
                 ('failures', models.PositiveIntegerField(default=0, editable=False, verbose_name='failures in a row')),
                 ('transactional_wake', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('do_not_send', models.BooleanField(default=False, help_text="For trying things out: mail takes all its steps and ends in MailHub's own inbox. Nobody gets it.", verbose_name='keep its mail here instead of sending it')),
                 ('keeps_return_path', models.BooleanField(db_default=False, default=False, help_text='Many services put an address of their own in its place, or refuse those that they do not know. A test finds out.', verbose_name='keeps return paths')),
                 ('bulk_wake', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),

@@ -43,6 +43,8 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "campaigns.tasks.audit": Nightly(3, 20),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
     "transactional.tasks.prune": Nightly(3, 50),
+    "mailhub.feedback.tasks.prune": Nightly(3, 55),
+    "mailhub.feedback.tasks.read_incoming": Every(1),
     "mailhub.senders.tasks.check_domains": Nightly(4, 0),
     "mailhub.senders.tasks.check_waiting": Every(60),
 }

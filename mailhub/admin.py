@@ -63,7 +63,13 @@ GROUPS = (
     Group(
         "look",
         _("Look"),
-        {"delivery.Message": "message", "delivery.Batch": "batch", "delivery.Event": "event", "relays.InboxMail": "inbox"},
+        {
+            "delivery.Message": "message",
+            "delivery.Batch": "batch",
+            "delivery.Event": "event",
+            "feedback.IncomingMail": "inbox",
+            "relays.InboxMail": "inbox",
+        },
     ),
     Group(
         "connect",

@@ -25,6 +25,8 @@ from mailhub import dashboard
 from mailhub.admin import GROUPS, PART_OF, EstimatingPaginator, badge, meter
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.workers import QUEUES
+from mailhub.feedback import incoming
+from mailhub.feedback.models import IncomingMail
 from mailhub.lib import clock
 from mailhub.middleware import POLICY
 from mailhub.relays.models import (
@@ -128,6 +130,7 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     Attempt.objects.create(message=bounced, number=1, relay=relay, outcome="refused", started_at=now, finished_at=now)
     Event.objects.create(message=bounced, type="bounced", at=now)
     Suppression.objects.create(address="gone@example.jp")
+    incoming.take(b"From: MAILER-DAEMON\nSubject: Undelivered\n\nUser unknown\n", IncomingMail.Source.UPLOAD)
     InboxMail.objects.create(relay=relay, message=bounced.pk, rcpt_to="taro@example.jp", data=b"Subject: Tea\r\n\r\nDear Taro\r\n")
     Worker.objects.create(node="test:1", queue="bulk", started_at=now, beat_at=now)
     Project.objects.create(name="Shop")
@@ -174,7 +177,7 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
                 "senders/domain",
             ],
         ),
-        ("Look", ["delivery/message", "delivery/batch", "delivery/event", "relays/inboxmail"]),
+        ("Look", ["delivery/message", "delivery/batch", "delivery/event", "feedback/incomingmail", "relays/inboxmail"]),
         ("Connect", ["transactional/project", "transactional/template", "transactional/submission"]),
         ("Operate", ["delivery/worker", "auth/user", "auth/group"]),
     ]

@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from mailhub.delivery.models import Event, Message, Suppression
@@ -199,3 +201,12 @@ def test_the_command_asks_the_server_to_try_later_when_the_database_is_away(monk
     with pytest.raises(SystemExit) as ended:
         call_command("take_bounce")
     assert ended.value.code == os.EX_TEMPFAIL
+
+
+def test_staff_see_what_came_back_and_not_what_it_quotes(message: Message, admin_client: Client) -> None:
+    mail = take(bounce(said="550 5.1.1 User unknown", returned="X-Secret: reset-link\n"))
+    listed = admin_client.get(reverse("admin:feedback_incomingmail_changelist"), {"status": "unmatched"})
+    assert b"Undelivered Mail Returned to Sender" in listed.content
+    shown = admin_client.get(reverse("admin:feedback_incomingmail_change", args=[mail.pk])).content
+    assert b"user_unknown" in shown
+    assert b"reset-link" not in shown

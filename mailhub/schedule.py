@@ -45,6 +45,7 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "transactional.tasks.prune": Nightly(3, 50),
     "mailhub.feedback.tasks.prune": Nightly(3, 55),
     "mailhub.feedback.tasks.read_incoming": Every(1),
+    "mailhub.feedback.tasks.poll_mailboxes": Every(1),
     "mailhub.senders.tasks.check_domains": Nightly(4, 0),
     "mailhub.senders.tasks.check_waiting": Every(60),
 }

@@ -50,13 +50,17 @@ class Identity:
         """What the server shows (DER), its own certificate first."""
         return [certificate.public_bytes(Encoding.DER) for certificate in (self.certificate, *self.authority.chain())]
 
+    @property
+    def pem(self) -> str:
+        """Key and certificates, as servers read them."""
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        return key + "".join(ssl.DER_cert_to_PEM_cert(certificate) for certificate in self.shown)
+
     def context(self) -> ssl.SSLContext:
         """For the server, with the whole chain."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            file.write(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-            for certificate in self.shown:
-                file.write(ssl.DER_cert_to_PEM_cert(certificate).encode())
+            file.write(self.pem.encode())
             file.flush()
             context.load_cert_chain(file.name)
         return context

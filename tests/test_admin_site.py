@@ -26,7 +26,7 @@ from mailhub.admin import GROUPS, PART_OF, EstimatingPaginator, badge, meter
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.workers import QUEUES
 from mailhub.feedback import incoming
-from mailhub.feedback.models import IncomingMail
+from mailhub.feedback.models import IncomingMail, Mailbox
 from mailhub.lib import clock
 from mailhub.middleware import POLICY
 from mailhub.relays.models import (
@@ -131,6 +131,7 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     Event.objects.create(message=bounced, type="bounced", at=now)
     Suppression.objects.create(address="gone@example.jp")
     incoming.take(b"From: MAILER-DAEMON\nSubject: Undelivered\n\nUser unknown\n", IncomingMail.Source.UPLOAD)
+    Mailbox.objects.create(name="Bounces", host="imap.tea.example", username="bounces", secrets={"password": "x"})
     InboxMail.objects.create(relay=relay, message=bounced.pk, rcpt_to="taro@example.jp", data=b"Subject: Tea\r\n\r\nDear Taro\r\n")
     Worker.objects.create(node="test:1", queue="bulk", started_at=now, beat_at=now)
     Project.objects.create(name="Shop")
@@ -175,6 +176,7 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
                 "relays/destination",
                 "senders/sender",
                 "senders/domain",
+                "feedback/mailbox",
             ],
         ),
         ("Look", ["delivery/message", "delivery/batch", "delivery/event", "feedback/incomingmail", "relays/inboxmail"]),

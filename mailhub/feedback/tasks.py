@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from mailhub.feedback import incoming
+from mailhub.feedback import incoming, mailboxes
+from mailhub.feedback.models import Mailbox
+from mailhub.lib import tasks
 
 
 def read_incoming() -> int:
     """Mails that were stored and not read, as when a process died in between."""
     return incoming.work_off()
+
+
+def poll_mailboxes() -> None:
+    # A task each: a server that hangs holds its own mailbox up, and no other.
+    for mailbox in mailboxes.due():
+        tasks.enqueue("mailhub.feedback.tasks.poll", mailbox.pk, queue="maintenance")
+
+
+def poll(mailbox_id: int) -> int:
+    mailbox = Mailbox.objects.filter(pk=mailbox_id, status=Mailbox.Status.ACTIVE).first()
+    return mailboxes.poll(mailbox) if mailbox else 0
 
 
 def prune() -> int:

@@ -1,0 +1,223 @@
+"""Mailboxes that bounces arrive in, emptied by IMAP (RFC 9051) or POP3 (RFC 1939).
+
+A mail is removed or moved only once it is committed here; one that is fetched again after a crash is known by its digest. What cannot be
+fetched stays where it is, and is passed over after some tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import logging
+import poplib
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import requests
+from django.db import Error as DatabaseError
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from mailhub.feedback import incoming, mime
+from mailhub.feedback.models import IncomingMail, Mailbox
+from mailhub.lib import clock, dialer, http
+from mailhub.relays.providers.esp import Web
+
+logger = logging.getLogger(__name__)
+
+# Of the server, for any answer (seconds).
+PATIENCE = 60.0
+# Mails of one look: the next look takes the rest.
+MOST = 500
+# Looks at a mailbox are so far apart; after failures in a row the distance doubles, up to the longest.
+EVERY = timedelta(minutes=2)
+LONGEST = timedelta(hours=2)
+# Of a mail that cannot be fetched, before it is passed over.
+TRIES = 3
+# A larger mail (bytes) is no bounce that anybody reads; it is passed over.
+LARGEST = mime.MOST_BYTES * 2
+
+
+class Failed(Exception):
+    """The mailbox could not be looked into. The text is for people."""
+
+
+def poll(mailbox: Mailbox) -> int:
+    """Fetch what has arrived; returns how many mails were new or known already. What went wrong stands in the mailbox's row."""
+    fetched = 0
+    problem = ""
+    try:
+        fetched = (_imap if mailbox.protocol == Mailbox.Protocol.IMAP else _pop3)(mailbox)
+    except (Failed, OSError, EOFError, ValueError, imaplib.IMAP4.error, poplib.error_proto, requests.RequestException) as error:
+        problem = str(error) or type(error).__name__
+        logger.warning("mailbox %s could not be looked into: %s", mailbox, problem)
+    now = clock.now()
+    mailbox.failures = mailbox.failures + 1 if problem else 0
+    mailbox.problem, mailbox.polled_at = problem[:500], now
+    mailbox.next_poll_at = now + min(EVERY * 2 ** min(mailbox.failures, 10), LONGEST)
+    mailbox.save(update_fields=["failures", "problem", "polled_at", "next_poll_at", "stumbles"])
+    return fetched
+
+
+def due() -> Iterator[Mailbox]:
+    """Those that it is time to look into."""
+    yield from Mailbox.objects.filter(Q(next_poll_at=None) | Q(next_poll_at__lte=clock.now()), status=Mailbox.Status.ACTIVE).order_by("pk")
+
+
+# ---------------------------------------------------------------------------------------------------------------------- getting in
+
+
+def _dial(mailbox: Mailbox) -> socket.socket:
+    """Through the guarded dialer, in TLS where that comes first."""
+
+    async def connect() -> socket.socket:
+        return await dialer.connect(await dialer.resolve(mailbox.host), mailbox.port_number)
+
+    sock = asyncio.run(connect())
+    sock.settimeout(PATIENCE)
+    if mailbox.security == Mailbox.Security.TLS:
+        return http.public_trust().wrap_socket(sock, server_hostname=mailbox.host)
+    return sock
+
+
+def _token(mailbox: Mailbox) -> str:
+    """An access token that the refresh token buys (RFC 6749 section 6)."""
+    asked = {
+        "grant_type": "refresh_token",
+        "refresh_token": mailbox.secrets.get("refresh_token", ""),
+        "client_id": mailbox.client_id,
+        "client_secret": mailbox.secrets.get("client_secret", ""),
+    }
+    with Web("MailHub") as web:
+        answer = web.request("POST", url=mailbox.token_url, data=asked)
+    said: Any = answer.json() if answer.headers.get("Content-Type", "").startswith("application/json") else {}
+    if answer.status_code != 200 or not said.get("access_token"):
+        reason = said.get("error_description") or said.get("error") or f"HTTP {answer.status_code}"
+        raise Failed(_("No access token could be had: %(reason)s") % {"reason": reason})
+    return str(said["access_token"])
+
+
+def _bearer(mailbox: Mailbox) -> str:
+    return f"user={mailbox.username}\1auth=Bearer {_token(mailbox)}\1\1"
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- IMAP
+
+
+class _IMAP(imaplib.IMAP4):
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
+        super().__init__(mailbox.host, mailbox.port_number)
+
+    def _create_socket(self, timeout: float | None) -> socket.socket:
+        return _dial(self.mailbox)
+
+
+def _imap(mailbox: Mailbox) -> int:
+    server = _IMAP(mailbox)
+    try:
+        if mailbox.security == Mailbox.Security.STARTTLS:
+            server.starttls(http.public_trust())
+        if mailbox.login == Mailbox.Login.OAUTH:
+            words = _bearer(mailbox)
+            server.authenticate("XOAUTH2", lambda _challenge: words.encode())
+        else:
+            server.login(mailbox.username, mailbox.secrets.get("password", ""))
+        if mailbox.done_folder:
+            # It may be there already.
+            server.create(_quoted(mailbox.done_folder))
+        return sum(_folder(server, mailbox, folder) for folder in mailbox.folder_names)
+    finally:
+        with suppress(OSError, imaplib.IMAP4.error):
+            server.logout()
+
+
+def _folder(server: imaplib.IMAP4, mailbox: Mailbox, folder: str) -> int:
+    if server.select(_quoted(folder))[0] != "OK":
+        raise Failed(_("There is no folder “%(folder)s”.") % {"folder": folder})
+    validity = (server.response("UIDVALIDITY")[1] or [b""])[0]
+    stumble = f"{folder}:{(validity or b'').decode()}"
+    done: list[str] = []
+    for uid in server.uid("SEARCH", "UNDELETED")[1][0].split()[:MOST]:
+        number = uid.decode()
+        key = f"{stumble}:{number}"
+        if mailbox.stumbles.get(key, 0) >= TRIES:
+            continue
+        raw = _fetch(server, number)
+        if raw is None:
+            mailbox.stumbles[key] = mailbox.stumbles.get(key, 0) + 1
+            continue
+        _take(raw, mailbox)
+        done.append(number)
+        _away(server, mailbox, number)
+    if done:
+        server.expunge()
+    return len(done)
+
+
+def _fetch(server: imaplib.IMAP4, number: str) -> bytes | None:
+    sizes = server.uid("FETCH", number, "(RFC822.SIZE)")[1]
+    size = re.search(rb"RFC822\.SIZE (\d+)", sizes[0] if sizes and isinstance(sizes[0], bytes) else b"")
+    if size is None or int(size[1]) > LARGEST:
+        return None
+    answer = server.uid("FETCH", number, "(BODY.PEEK[])")[1]
+    return next((bytes(part[1]) for part in answer if isinstance(part, tuple)), None)
+
+
+def _away(server: imaplib.IMAP4, mailbox: Mailbox, number: str) -> None:
+    if mailbox.done_folder and server.uid("COPY", number, _quoted(mailbox.done_folder))[0] != "OK":
+        raise Failed(_("Mails could not be moved to “%(folder)s”.") % {"folder": mailbox.done_folder})
+    server.uid("STORE", number, "+FLAGS.SILENT", r"(\Deleted)")
+
+
+def _quoted(folder: str) -> str:
+    return '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- POP3
+
+
+class _POP3(poplib.POP3):
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
+        super().__init__(mailbox.host, mailbox.port_number, timeout=PATIENCE)
+
+    def _create_socket(self, timeout: float | None) -> socket.socket:
+        return _dial(self.mailbox)
+
+
+def _pop3(mailbox: Mailbox) -> int:
+    server = _POP3(mailbox)
+    try:
+        if mailbox.security == Mailbox.Security.STARTTLS:
+            server.stls(http.public_trust())
+        if mailbox.login == Mailbox.Login.OAUTH:
+            raise Failed(_("OAuth is for IMAP alone. Choose IMAP, or a password."))
+        server.user(mailbox.username)
+        server.pass_(mailbox.secrets.get("password", ""))
+        fetched = 0
+        for line in server.list()[1][:MOST]:
+            number, size = map(int, line.split()[:2])
+            if size > LARGEST:
+                continue
+            _take(b"\r\n".join(server.retr(number)[1]) + b"\r\n", mailbox)
+            server.dele(number)
+            fetched += 1
+    except BaseException:
+        # Without QUIT the server deletes nothing.
+        server.close()
+        raise
+    server.quit()
+    return fetched
+
+
+def _take(raw: bytes, mailbox: Mailbox) -> None:
+    try:
+        incoming.take(raw, IncomingMail.Source.MAILBOX, mailbox=mailbox)
+    except DatabaseError as error:
+        # Not committed: it stays at the server.
+        raise Failed(_("The mail could not be stored: %(error)s") % {"error": error}) from error

@@ -70,6 +70,8 @@ HELD_READY = 16_000_000
 # A drain stays when a destination takes more within so many seconds, and looks as often.
 SOON = 1.0
 LOOK_EVERY = 0.25
+# Seconds between two looks whether what is suspected of killing workers is alone.
+SUSPECT_LOOK = 0.01
 # Compiled contents kept by one drain: a campaign has one, transactional mail one a message.
 CONTENTS_KEPT = 100
 
@@ -266,7 +268,12 @@ class Drain:
                     await in_database(queue.call_help, self.lease)
                 self.shelf.claim(messages)
                 self.held.update({message.pk: message for message in messages})
+                suspect = messages[0].lost_leases > 0
+                if suspect:
+                    await self.only(len(messages))
                 await self.make(deque(messages))
+                if suspect:
+                    await self.only(0)
         except LeaseLost:
             self.lost = True
         except DatabaseError:
@@ -274,6 +281,11 @@ class Drain:
         finally:
             self.fed = True
             self.room.set()
+
+    async def only(self, count: int) -> None:
+        """Wait until so many are held, which workers died with before: should this one die too, it takes no others with it."""
+        while len(self.held) > count and not self.over:
+            await asyncio.sleep(SUSPECT_LOOK)
 
     @property
     def claim_size(self) -> int:

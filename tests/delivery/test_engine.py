@@ -521,6 +521,28 @@ def test_a_mail_on_which_we_stumble_is_tried_later_and_the_others_go(relay: Rela
     assert books() == {"sent": 29, "deferred": 1}
 
 
+def test_mails_with_which_workers_died_are_made_while_nothing_else_is_held(
+    relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails = post(sender, 40)
+    suspects = {mails[number].pk: losses for number, losses in ((5, 2), (6, 2), (20, 1), (21, 1), (30, 3))}
+    for pk, losses in suspects.items():
+        Message.objects.filter(pk=pk).update(lost_leases=losses)
+    make_group = engine.Drain.make_group
+    held: list[set[int]] = []
+
+    def watching(self: engine.Drain, messages: list[Message]) -> Any:
+        if suspects.keys() & self.held.keys():
+            held.append(set(self.held))
+        return make_group(self, messages)
+
+    monkeypatch.setattr(engine.Drain, "make_group", watching)
+    engine.drain(relay, "transactional")
+    assert books() == {"sent": 40}
+    assert sorted(map(len, held)) == [1, 1, 1, 2]
+    assert set().union(*held) == suspects.keys()
+
+
 def test_large_mails_are_loaded_few_at_a_time(relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "HELD_READY", 1000)
     for size in (300, 300, 500, 2000, 100):

@@ -1,7 +1,4 @@
-"""What comes back by mail: the mailboxes it is fetched from, and the mails.
-
-What callbacks need stands in modules of its own, which are imported at the end.
-"""
+"""What comes back by mail: the mailboxes it is fetched from, and the mails."""
 
 from __future__ import annotations
 
@@ -172,7 +169,7 @@ class IncomingMail(models.Model):
     # Where it was sent to, if whoever handed it over knew, and by whom.
     rcpt_to = models.CharField(_("envelope recipient"), max_length=320, blank=True)
     mail_from = models.CharField(_("envelope sender"), max_length=320, blank=True)
-    # Forgotten after settings.MAILHUB_KEEP_INCOMING_DAYS.
+    # Forgotten after settings.MAILHUB_KEEP_BODIES_DAYS.
     raw = models.BinaryField(_("mail"), null=True, blank=True, editable=False)
     size = models.PositiveIntegerField(_("size"))
     # From here on: what reading it found.
@@ -202,7 +199,7 @@ class IncomingMail(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            # incoming.waiting(): those that are still to be read.
+            # incoming.work_off(): those that are still to be read.
             models.Index(fields=["id"], name="feedback_incoming_new", condition=Q(status="new")),
             # The admin's lists of what needs a person, the newest first, and their counts.
             models.Index(

@@ -15,20 +15,12 @@ from mailhub.delivery.models import Event, Message, Suppression
 from mailhub.feedback import incoming
 from mailhub.feedback.models import IncomingMail, Probe
 from mailhub.senders import return_path
-from tests.delivery.world import Status, make_relay, make_route, make_sender, post
+from tests.delivery.world import Status, make_relay, post
 
 pytestmark = pytest.mark.django_db
 
 BOUNCES = "bounces@bounce.tea.example"
 Mail = IncomingMail.Status
-
-
-@pytest.fixture
-def message() -> Message:
-    make_route(make_relay(), default_for="transactional")
-    [message] = post(make_sender(), "taro@example.jp")
-    Message.objects.filter(pk=message.pk).update(status=Status.SENT)
-    return message
 
 
 def bounce(

@@ -17,7 +17,6 @@ from mailhub.lib import clock, http
 from mailhub.lib import tasks as wakes
 from mailhub.senders import return_path
 from tests.certificates import Authority
-from tests.delivery.world import Status, make_relay, make_route, make_sender, post
 from tests.dovecot import PASSWORD, USER, Dovecot
 from tests.feedback.test_incoming import bounce
 
@@ -45,14 +44,6 @@ def server(dovecot: Dovecot, authority: Authority, monkeypatch: pytest.MonkeyPat
                 path.unlink()
 
 
-@pytest.fixture
-def message() -> Message:
-    make_route(make_relay(), default_for="transactional")
-    [message] = post(make_sender(), "taro@example.jp")
-    Message.objects.filter(pk=message.pk).update(status=Status.SENT)
-    return message
-
-
 def returned(message: Message) -> bytes:
     return bounce(returned=f"X-MailHub-ID: {return_path.token(message.public_id)}\n")
 
@@ -73,7 +64,7 @@ def test_a_bounce_is_fetched_recorded_and_gone(server: Dovecot, message: Message
     assert mailboxes.poll(box) == 2
     assert (box.problem, box.failures) == ("", 0)
     message.refresh_from_db()
-    assert message.status == Status.BOUNCED
+    assert message.status == Message.Status.BOUNCED
     assert Suppression.objects.get().address == "taro@example.jp"
     assert IncomingMail.objects.filter(mailbox=box, source="mailbox").count() == 2
     assert server.mails() == []

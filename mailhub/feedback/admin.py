@@ -26,14 +26,21 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
 
     lead = _("Bounces, complaints and automatic replies, and what became of each.")
     empty_hint = _("Nothing has come back. Enter the mailbox that bounces arrive in, or have your mail server hand them over.")
-    list_display = ("state", "__str__", "sender", "message", "proof", "received_at")
-    list_display_links = ("__str__",)
+    list_display = ("state", "title", "message", "proof", "received_at")
+    list_display_links = ("title",)
     list_filter = ("status",)
     list_select_related = ("message",)
     fields = (
         "status", "kind", "subject", "sender", "rcpt_to", "mail_from", "source", "message", "proof", "reports", "tries", "received_at",
         "read_at",
     )  # fmt: skip
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    @admin.display(description=_("incoming mail"))
+    def title(self, mail: IncomingMail) -> SafeString:
+        return two_lines(mail, mail.sender)
 
     @admin.display(description=_("status"))
     def state(self, mail: IncomingMail) -> SafeString:

@@ -12,6 +12,7 @@ import socketserver
 import ssl
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 
 from mailhub.lib import dialer
 from tests.certificates import Identity
@@ -25,12 +26,21 @@ def page(body: str | bytes, status: int = 200, media_type: str = "text/plain", *
     return "\r\n".join([*lines, "", ""]).encode() + data
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    path: str
+    fields: dict[str, str]
+    body: bytes
+
+
 class HTTPSServer:
     def __init__(self, identity: Identity) -> None:
         self.context = identity.context()
         self.answers: dict[tuple[str, str], bytes] = {}
         #: every request that came, as (host, path)
         self.asked: list[tuple[str, str]] = []
+        #: those of them that came with a body
+        self.posted: list[Posted] = []
         #: set: an answer is followed by silence instead of the connection's end
         self.lingering = False
         self.over = threading.Event()
@@ -67,9 +77,11 @@ class _Handler(socketserver.BaseRequestHandler):
         pages = self.server.pages
         # A client that does not believe us, or has heard enough, goes without a word.
         with suppress(OSError), pages.context.wrap_socket(self.request, server_side=True) as sock, sock.makefile("rb") as lines:
-            path = lines.readline().split()[1].decode()
+            method, path, _version = lines.readline().decode().split()
             fields = dict(line.decode().rstrip("\r\n").split(": ", 1) for line in iter(lines.readline, b"\r\n"))
             pages.asked.append((fields["Host"], path))
+            if method == "POST":
+                pages.posted.append(Posted(path, fields, lines.read(int(fields["Content-Length"]))))
             sock.sendall(pages.answers.get((fields["Host"], path), page("", 404)))
             if pages.lingering:
                 pages.over.wait(10)

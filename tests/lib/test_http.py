@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -137,3 +138,60 @@ def test_a_host_that_leads_into_private_networks_is_not_connected_to(dns_server:
 def test_a_host_that_does_not_exist_is_an_error_like_another(dns_server: DNSServer) -> None:
     with pytest.raises(HTTPError, match="does not exist"):
         asyncio.run(http.get("https://nowhere.test/", most=10, seconds=60))
+
+
+# ----------------------------------------------------------------------------------------------------------------------- posting
+
+
+def post(server: HTTPSServer, path: str = "/", *, body: bytes = b"{}", most: int = 1000, seconds: float = 10, **fields: str) -> Page:
+    url = f"https://{HOST}{path}"
+    return asyncio.run(http.post(url, body, fields, most=most, seconds=seconds, connect=server.connect, trust=AUTHORITY.trust))
+
+
+def test_what_is_posted_arrives_with_its_fields(server: HTTPSServer) -> None:
+    server.say(HOST, "/hook?a=1", page("taken", 202, Retry_After="7"))
+    answer = post(server, "/hook?a=1", body="件名".encode(), **{"webhook-id": "m1"})
+    assert (answer.status, answer.body, answer.fields["Retry-After"]) == (202, b"taken", "7")
+    (request,) = server.posted
+    assert request.body.decode() == "件名"
+    assert (request.fields["webhook-id"], request.fields["Content-Length"]) == ("m1", "6")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        page("x" * 2000, 500),
+        b"HTTP/1.0 500 Words\r\n\r\n" + b"x" * 2000,
+        b"HTTP/1.1 500 Words\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n",
+    ],
+    ids=["length", "no length", "chunks"],
+)
+def test_of_a_long_answer_the_beginning_is_read(server: HTTPSServer, answer: bytes) -> None:
+    server.say(HOST, "/", answer)
+    assert post(server, most=10) == Page(500, "text/plain" if answer.startswith(b"HTTP/1.1 500 Words\r\nContent-Type") else "", b"x" * 10)
+
+
+def test_silence_after_a_post_ends(server: HTTPSServer) -> None:
+    server.lingering = True
+    server.say(HOST, "/", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+    with pytest.raises(HTTPError, match="in time"):
+        post(server, seconds=0.3)
+
+
+@pytest.mark.parametrize("fields", [{"webhook-id": "a\r\nHost: other"}, {"webhook-id": "件"}])
+def test_a_field_cannot_become_two(server: HTTPSServer, fields: dict[str, str]) -> None:
+    with pytest.raises(HTTPError):
+        post(server, **fields)
+    assert server.asked == []
+
+
+def test_plain_http_is_for_the_own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Public(socket.socket):
+        def getpeername(self) -> tuple[str, int]:
+            return ("93.184.216.34", 80)
+
+    async def connect(host: str, port: int) -> socket.socket:
+        return Public()
+
+    with pytest.raises(HTTPError, match="https"):
+        asyncio.run(http.post("http://www.example.test/", b"", {}, most=10, seconds=5, connect=connect))

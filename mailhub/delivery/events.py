@@ -12,10 +12,12 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F
 
-from mailhub.delivery.models import COUNTER_OF, Batch, Event, Message, Suppression
+from mailhub.delivery import throughput
+from mailhub.delivery.models import COUNTER_OF, Attempt, Batch, Event, Message, Suppression
 from mailhub.lib import addresses, clock
 from mailhub.lib.replies import classify
 from mailhub.lib.replies.verdicts import Kind
+from mailhub.relays.models import OTHER
 
 # The state that a report of this type claims. Other types (opened, clicked, ...) only count.
 CLAIMED_STATE = {
@@ -29,6 +31,12 @@ CLAIMED_STATE = {
 SUPPRESSES = {
     Event.Type.BOUNCED: Suppression.Reason.BOUNCE,
     Event.Type.COMPLAINED: Suppression.Reason.COMPLAINT,
+}
+
+# The states of accepted mail in which such a report is news.
+FATE_OPEN = {
+    Event.Type.BOUNCED: (Message.Status.SENT, Message.Status.DELIVERED),
+    Event.Type.COMPLAINED: (Message.Status.SENT, Message.Status.DELIVERED, Message.Status.BOUNCED),
 }
 
 
@@ -130,7 +138,8 @@ def record_all(reports: Iterable[Report]) -> list[Event]:
     """Record reports about any messages, all or nothing, with what follows from them: states, counters of batches, suppressions. Those
     that came before, or whose messages are forgotten, change nothing; the events of the others are returned.
 
-    Six queries for any number, some hundred at best. Messages are locked in the order of their keys, so nobody waits in a circle."""
+    Six queries for any number, some hundred at best, and two more for bad news. Messages are locked in the order of their keys, so nobody
+    waits in a circle."""
     asked = {(report.source and once(report)) or uuid.uuid4(): _judged(report) for report in reports}
     messages = {report.message for report in asked.values()}
     held = {message.pk: message for message in Message.objects.filter(pk__in=messages).order_by("pk").select_for_update()}
@@ -153,9 +162,11 @@ def record_all(reports: Iterable[Report]) -> list[Event]:
     )
     tally = Tally()
     _count(made, tally)
+    fates = _fates(made)
     _move(made, tally)
     suppress(made)
     tally.write()
+    throughput.add(fates)
     return made
 
 
@@ -191,6 +202,24 @@ def _move(made: Sequence[Event], tally: Tally) -> None:
             moved[message.pk] = message
     if moved:
         Message.objects.bulk_update(moved.values(), ["status", "reply", "settled_at", "lease"])
+
+
+def _fates(made: Sequence[Event]) -> dict[throughput.Place, Counter[str]]:
+    """Of mail that a relay had accepted, and that came back for good or was called spam: where it is counted, once a mail and fate. By the
+    hour in which it was accepted, so that a share never exceeds the whole. To be called before its state follows."""
+    counts: dict[throughput.Place, Counter[str]] = defaultdict(Counter)
+    told = [event for event in made if event.message.relay_id and event.message.status in FATE_OPEN.get(Event.Type(event.type), ())]
+    told = [event for event in told if event.type == Event.Type.COMPLAINED or event.kind != Event.Kind.SOFT]
+    if not told:
+        return counts
+    keys = {event.message_id for event in told}
+    left = Attempt.objects.filter(message__in=keys, outcome=Attempt.Outcome.SENT).order_by("pk")
+    ways = {message: (source or "", at) for message, source, at in left.values_list("message", "source_ip", "finished_at")}
+    for message, type in {(event.message, event.type) for event in told}:
+        source, at = ways.get(message.pk, ("", message.settled_at or message.created_at))
+        place = throughput.hour_of(at), message.relay_id or 0, message.destination_id or OTHER, source, message.stream
+        counts[place]["complained" if type == Event.Type.COMPLAINED else "returned"] += 1
+    return counts
 
 
 def _count(made: Sequence[Event], tally: Tally) -> None:

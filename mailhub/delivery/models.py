@@ -399,7 +399,8 @@ class Attempt(models.Model):
 
 
 class Throughput(models.Model):
-    """Attempts of an hour by what came of them: counted by queue.settle() in the transaction that stores them, read by throughput.py.
+    """Attempts of an hour by what came of them: counted by queue.settle() and events.record_all() in the transaction that stores them, read
+    by throughput.py.
 
     Plain keys, no constraints: the counts stay when a relay goes."""
 
@@ -417,6 +418,11 @@ class Throughput(models.Model):
     refused = models.PositiveIntegerField(_("refused"), default=0)
     # Handed over without a reply, or not handed over since the relay was down.
     unanswered = models.PositiveIntegerField(_("no reply"), default=0)
+    # Of those that were not accepted: because we did not prove whose the mail is (SPF, DKIM, DMARC; reply codes X.7.20 to 26 and the like).
+    unproven = models.PositiveIntegerField(_("not proven to be ours"), default=0, db_default=0)
+    # Of the accepted, as reports told later: came back since the address is dead; called spam. By the hour in which they were accepted.
+    returned = models.PositiveIntegerField(_("came back later"), default=0, db_default=0)
+    complained = models.PositiveIntegerField(_("called spam"), default=0, db_default=0)
     # Of the accepted: seconds from when we took the mail until the relay did, all together; and how many took no longer than that.
     seconds = models.PositiveBigIntegerField(default=0)
     within_1 = models.PositiveIntegerField(default=0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from mailhub.delivery import workers
 from mailhub.delivery.models import COUNTERS, Batch
 from mailhub.lib import clock
 from mailhub.relays import routing
-from mailhub.relays.models import Relay, Route, Stream
+from mailhub.relays.models import Destination, Parking, Relay, Route, Stream, shipped_words
 from mailhub.senders.models import Sender
 
 # The parts of the bar, from its left: name -> the batch's counters that it sums up.
@@ -132,15 +134,18 @@ def of(batch: Batch, before: Sample | None = None) -> Progress:
     return Progress(batch, now, obstacle(batch.sender, Stream.CAMPAIGN, batch.route, now) if running else "", rate)
 
 
-def obstacle(sender: Sender, stream: str, route: Route | None, now: datetime) -> str:
-    """What keeps waiting mail of the sender from being sent, in words, or ""; `route` where the mail names one itself."""
+def obstacle(sender: Sender, stream: str, route: Route | None, now: datetime, destination: str = "") -> str:
+    """What keeps waiting mail of the sender from being sent, in words, or ""; `route` where the mail names one itself, `destination` where
+    it all goes to one."""
     route = route or sender.route(stream)
     if sender.status != Sender.Status.CONFIRMED:
         return _("The sender %(address)s is %(status)s.") % {"address": sender.email, "status": sender.get_status_display()}
     if route is None:
         return _("There is no route for this mail any more.")
-    if routing.serving(route, now):
-        return "" if QUEUE_OF[Stream(stream)] in workers.served(now) else _("No worker is running that would send it.")
+    if able := routing.serving(route, now):
+        if QUEUE_OF[Stream(stream)] not in workers.served(now):
+            return _("No worker is running that would send it.")
+        return left_alone([member.relay for member in able], now, destination)
     relays = list(route.relays.order_by("resting_until"))
     resting = [relay for relay in relays if relay.status == Relay.Status.ACTIVE and relay.resting_until]
     if resting:
@@ -149,9 +154,30 @@ def obstacle(sender: Sender, stream: str, route: Route | None, now: datetime) ->
             "time": moment(resting[0].resting_until),
             "reason": resting[0].rest_reason,
         }
+    ruled = next((relay for relay in relays if relay.status == Relay.Status.PAUSED and relay.pause_reason), None)
+    if ruled:
+        words = _("The relay “%(relay)s” is paused by a rule: %(reason)s. It stays so until somebody resumes it.")
+        return words % {"relay": ruled, "reason": shipped_words(ruled.pause_reason)}
     if relays:
         return _("All relays of the route “%(route)s” are paused.") % {"route": route}
     return _("The route “%(route)s” has no relay.") % {"route": route}
+
+
+def left_alone(relays: Sequence[Relay], now: datetime, destination: str = "") -> str:
+    """Which destinations are left alone by each of the relays, and why, in words; "" where there is none."""
+    rows = Parking.objects.filter(relay__in=relays, until__gt=now, sender_domain="").select_related("destination").order_by("-until")
+    by_destination: dict[Destination, list[Parking]] = {}
+    for row in rows.filter(destination=destination) if destination else rows:
+        by_destination.setdefault(row.destination, []).append(row)
+    held = {key: found[-1] for key, found in by_destination.items() if len(found) == len({relay.pk for relay in relays})}
+    if not held:
+        return ""
+    first = next(iter(held.values()))
+    return _("Mail to %(destinations)s is left alone until %(time)s: %(reason)s") % {
+        "destinations": pgettext("between things", ", ").join(str(key) for key in list(held)[:3]),
+        "time": moment(first.until),
+        "reason": first.words,
+    }
 
 
 def words(batch: Batch) -> str:

@@ -737,31 +737,20 @@ def _count(relay: int, outcomes: Sequence[Outcome]) -> None:
     """Add the stored attempts to the counts of their hour: the last that the transaction does, as all drains of a relay do it.
 
     Index delivery_throughput_once, and no other is touched: two rows a group or so, 1 us a message."""
-    counts: dict[tuple[datetime, int, str, str, str], Counter[str]] = defaultdict(Counter)
+    counts: dict[throughput.Place, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
         message, finished = outcome.message, outcome.finished_at
         place = message.destination_id or OTHER, outcome.reply.source_ip, message.stream
         count = counts[finished.replace(minute=0, second=0, microsecond=0), relay, *place]
         if outcome.attempt != Sent.SENT:
             count[throughput.COLUMN_OF[outcome.attempt] if outcome.status != Status.BOUNCED else "bounced"] += 1
+            count["unproven"] += bool(throughput.UNPROVEN.fullmatch(outcome.reply.enhanced))
             continue
         seconds = max((finished - message.created_at).total_seconds(), 0)
         count["accepted"] += 1
         count["seconds"] += int(seconds)
         count[throughput.bucket(seconds)] += 1
-    # In order of key, so that two transactions never wait for each other.
-    with connection.cursor() as cursor:
-        for key in sorted(counts):
-            hour = connection.ops.adapt_datetimefield_value(key[0])
-            cursor.execute(ADD, [hour, *key[1:], *(counts[key][name] for name in throughput.COUNTS)])
-
-
-ADD = f"""
-INSERT INTO delivery_throughput (hour, relay_key, destination_key, source, stream, {", ".join(throughput.COUNTS)})
-VALUES ({", ".join(["%s"] * (5 + len(throughput.COUNTS)))})
-ON CONFLICT (hour, relay_key, destination_key, source, stream) DO UPDATE SET
-{", ".join(f"{name} = delivery_throughput.{name} + excluded.{name}" for name in throughput.COUNTS)}
-"""  # noqa: S608  names of columns
+    throughput.add(counts)
 
 
 def _attempts_of(outcomes: Sequence[Outcome]) -> set[tuple[int, datetime]]:

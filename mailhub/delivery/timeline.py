@@ -109,7 +109,7 @@ def _future(message: Message, now: datetime) -> Iterator[Step]:
     if batch and batch.status == Batch.Status.PAUSED:
         held = _("Its batch is paused.")
     else:
-        held = progress.obstacle(message.sender, message.stream, route, now)
+        held = progress.obstacle(message.sender, message.stream, route, now, message.destination_id or "")
     due = message.next_attempt_at
     words = _("Next try") if message.attempts else _("Waits for its turn")
     yield Step(max(due, now), "waiting", words, held, after=due - now if due > now else None, ahead=True)

@@ -49,8 +49,8 @@ class IPPool(models.Model):
         return self.name
 
     def here(self) -> list[DedicatedIP]:
-        """Its addresses that this machine holds and nobody has given to another."""
-        return [ip for ip in self.ips.filter(node__in=["", socket.gethostname()]) if ip.is_held()]
+        """Its addresses that this machine holds, nobody has given to another, and no rule has paused."""
+        return [ip for ip in self.ips.filter(node__in=["", socket.gethostname()], pause_reason="") if ip.is_held()]
 
     def is_elsewhere(self) -> bool:
         """This machine holds none of its addresses, and another is said to."""
@@ -64,6 +64,8 @@ class DedicatedIP(models.Model):
         _("EHLO name"), max_length=255, help_text=_("The host name that the address's PTR record gives, and that resolves back to it.")
     )
     node = models.CharField(_("node"), max_length=100, blank=True, help_text=_("Host name of the machine that holds the address."))
+    # Set while nothing may leave from it, by a rule of watching/; in English, for each reader's language.
+    pause_reason = models.CharField(_("why it is paused"), max_length=300, blank=True, default="", db_default="", editable=False)
     plan = models.ForeignKey(
         "relays.WarmupPlan",
         models.PROTECT,
@@ -157,6 +159,8 @@ class Relay(models.Model):
         default=False,
         help_text=_("For trying things out: mail takes all its steps and ends in MailHub's own inbox. Nobody gets it."),
     )
+    # Why it is paused, where nobody of the staff did it (watching/): shown wherever its mail waits. In English, for each reader's language.
+    pause_reason = models.CharField(_("why it is paused"), max_length=300, blank=True, default="", db_default="", editable=False)
     # The circuit breaker: until then the relay is left alone, because connecting or logging in failed or a quota is used up.
     resting_until = models.DateTimeField(_("resting until"), null=True, blank=True, editable=False)
     rest_reason = models.CharField(_("why it rests"), max_length=500, blank=True, editable=False)
@@ -195,12 +199,12 @@ class Relay(models.Model):
         """Mail can only leave through it from other machines, which hold its addresses."""
         return self.pool is not None and self.is_direct and self.pool.is_elsewhere()
 
-    def pause(self) -> None:
-        states.move(self, self.Status.PAUSED, moves=self.MOVES)
+    def pause(self, reason: str = "") -> None:
+        states.move(self, self.Status.PAUSED, moves=self.MOVES, pause_reason=reason[:300])
 
     def resume(self) -> None:
         """Take mail again, at once: staff who resume a relay do not want to wait out its rest."""
-        states.move(self, self.Status.ACTIVE, moves=self.MOVES, resting_until=None, rest_reason="", failures=0)
+        states.move(self, self.Status.ACTIVE, moves=self.MOVES, resting_until=None, rest_reason="", failures=0, pause_reason="")
 
     def is_available(self, at: datetime) -> bool:
         return self.status == self.Status.ACTIVE and (self.resting_until is None or self.resting_until <= at)

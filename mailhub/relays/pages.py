@@ -29,7 +29,18 @@ from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays import failures, limits, parking, providers, reading, services
 from mailhub.relays.limits import Standing
-from mailhub.relays.models import InboxMail, IPPool, Quota, Relay, ResponseRule, RouteMember, Service, Slowdown, Stream
+from mailhub.relays.models import (
+    InboxMail,
+    IPPool,
+    Quota,
+    Relay,
+    ResponseRule,
+    RouteMember,
+    Service,
+    Slowdown,
+    Stream,
+    shipped_words,
+)
 from mailhub.relays.providers.esp import ESP
 from mailhub.relays.reading import Mail
 
@@ -73,8 +84,10 @@ def state_badge(relay: Relay, at: datetime) -> SafeString:
 
 
 def state_line(relay: Relay, at: datetime) -> SafeString:
-    """The badge, and behind it why the relay rests, and until when."""
+    """The badge, and behind it why the relay rests, and until when; or which rule paused it."""
     label = state_badge(relay, at)
+    if relay.status == Relay.Status.PAUSED and relay.pause_reason:
+        return two_lines(label, shipped_words(relay.pause_reason))
     if state(relay, at) != "resting" or relay.resting_until is None:
         return label
     until = date_format(timezone.localtime(relay.resting_until), "TIME_FORMAT")
@@ -84,6 +97,9 @@ def state_line(relay: Relay, at: datetime) -> SafeString:
 
 def state_words(relay: Relay, at: datetime) -> str:
     match state(relay, at):
+        case "paused" if relay.pause_reason:
+            words = _("A rule stopped it: %(reason)s. Its mail waits, or takes the next relay of its route.")
+            return words % {"reason": shipped_words(relay.pause_reason)}
         case "paused":
             return _("Staff stopped it. Its mail waits, or takes the next relay of its route.")
         case "resting":
@@ -299,6 +315,9 @@ def _way(mail: str, members: Sequence[RouteMember], at: datetime, otherwise: str
         sentences.append(words % {"mail": mail, "relays": ", ".join(shares)})
     sentences.append(otherwise)
     for member in members:
+        if member.relay.status == Relay.Status.PAUSED and member.relay.pause_reason:
+            words = _("“%(relay)s” is paused by a rule: %(reason)s.")
+            sentences.append(words % {"relay": member.relay, "reason": shipped_words(member.relay.pause_reason)})
         if member.relay.is_direct and member.relay.pool and member.relay.pool.kind == IPPool.Kind.DEDICATED:
             words = _("“%(relay)s” carries only the mail of senders that name the pool “%(pool)s”.")
             sentences.append(words % {"relay": member.relay, "pool": member.relay.pool})

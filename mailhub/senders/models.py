@@ -94,6 +94,8 @@ class Finding(models.Model):
     about = models.JSONField(default=dict, blank=True)
     # Since when the verdict is this one.
     since = models.DateTimeField(_("since"))
+    # It was in order once: what was never set up has not got worse (watching/).
+    was_good = models.BooleanField(default=False, db_default=False, editable=False)
     # The last check could not see it: what stands here is what was there before.
     stale = models.BooleanField(default=False)
 

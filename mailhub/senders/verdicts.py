@@ -49,6 +49,7 @@ def keep(domain: Domain, seen: Iterable[Seen]) -> list[Finding]:
             finding.since = now
         finding.type, finding.wanted, finding.found, finding.verdict = one.type, one.wanted, one.found, one.verdict
         finding.problem, finding.about, finding.stale = one.problem, one.about, False
+        finding.was_good = finding.was_good or one.verdict in (Verdict.PASS, Verdict.ADVICE)
         finding.save()
     # Keys and addresses that are gone.
     gone = [finding for finding in before.values() if finding.kind not in blind]

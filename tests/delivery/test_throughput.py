@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from mailhub import dashboard
-from mailhub.delivery import queue, retention, throughput
+from mailhub.delivery import events, queue, retention, throughput
 from mailhub.delivery.models import Attempt, Lease, Message, Throughput
 from mailhub.delivery.throughput import Counts
 from mailhub.lib import clock
@@ -106,6 +106,38 @@ def test_the_time_until_it_was_accepted_is_known_nearly(relay: Relay, sender: Se
     assert found.seconds == 0 + 0 + 0 + 1 + 4 + 29 + 400 + 100_000
     assert [found.within(share) for share in (0.5, 0.6, 0.7, 0.8, 0.95)] == [1, 5, 30, 3600, None]
     assert Counts().within(0.5) is None
+
+
+def test_what_reports_tell_later_counts_once_in_the_hour_and_place_where_the_mail_was_accepted(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 4)
+    lease, messages = sending(relay)
+    settle(lease, messages, *[Status.SENT] * 4, source_ip="192.0.2.1")
+    later = HOUR + timedelta(days=2)
+    told = [
+        events.Report(messages[0].pk, "bounced", later, "550 5.1.1 User unknown", source="a"),
+        events.Report(messages[0].pk, "bounced", later, "550 5.1.1 User unknown", source="b"),
+        events.Report(messages[1].pk, "bounced", later, "452 4.2.2 Mailbox full", source="c"),
+        events.Report(messages[2].pk, "delivered", later, source="d"),
+        events.Report(messages[2].pk, "complained", later, source="e"),
+    ]
+    for _time in range(2):
+        for report in told:
+            events.record_all([report])
+    events.record_all([events.Report(messages[3].pk, "complained", later, source="f")] * 2)
+    found = throughput.between(*A_DAY, "hour", "source")
+    assert list(found) == [(HOUR, "192.0.2.1")]
+    (counts,) = found.values()
+    assert (counts.accepted, counts.returned, counts.complained) == (4, 1, 2)
+
+
+def test_refusals_for_want_of_proof_are_counted_apart(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 4)
+    lease, messages = sending(relay)
+    codes = ("5.7.26", "4.7.23", "5.7.515", "5.7.1")
+    replies = [Reply(550 if code[0] == "5" else 421, code, "No") for code in codes]
+    queue.settle(lease, [outcome(*each, finished_at=HOUR) for each in zip(messages, [Status.FAILED] * 4, replies, strict=True)])
+    (counts,) = throughput.between(*A_DAY).values()
+    assert (counts.refused, counts.unproven) == (4, 3)
 
 
 @postgresql_only

@@ -45,6 +45,7 @@ class Migration(migrations.Migration):
                 ('problem', models.CharField(blank=True, max_length=30)),
                 ('about', models.JSONField(blank=True, default=dict)),
                 ('since', models.DateTimeField(verbose_name='since')),
+                ('was_good', models.BooleanField(db_default=False, default=False, editable=False)),
                 ('stale', models.BooleanField(default=False)),
                 ('domain', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='findings', to='senders.domain', verbose_name='domain')),
             ],

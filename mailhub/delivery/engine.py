@@ -544,12 +544,11 @@ class Drain:
     async def record(self) -> None:
         """Store outcomes in groups, until the drain is finished."""
         while not self.finished or self.outcomes:
-            before = len(self.outcomes)
-            if not self.finished:
+            if not self.finished and len(self.outcomes) < SETTLE_AT:
                 await wait(self.full, SETTLE_EVERY)
-            self.rate.note(len(self.outcomes) - before)
-            while self.outcomes:
-                group, self.outcomes[:SETTLE_AT] = self.outcomes[:SETTLE_AT], []
+            group, self.outcomes[:SETTLE_AT] = self.outcomes[:SETTLE_AT], []
+            self.rate.note(len(group))
+            if group:
                 await self.store(group)
                 self.marked -= sum(outcome.message.status == Status.SENDING for outcome in group)
                 self.room.set()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -599,6 +600,32 @@ def test_no_more_is_marked_than_the_relay_takes_soon(relay: Relay, sender: Sende
     assert books() == {"sent": 60}
     # Those on the three connections, two a connection that wait for one, and what was not settled within a tenth of a second.
     assert 3 <= most <= 3 + 6 + 9
+
+
+def test_claims_grow_while_outcomes_come_without_a_break(
+    relay: Relay, sender: Sender, answering: Callable[[Answer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Relay.objects.update(max_connections=4)
+    make_batch(sender, 400)
+    settle, claim = queue.settle, queue.claim
+    sizes: list[int] = []
+
+    def slow(lease: Lease, outcomes: list[queue.Outcome]) -> None:
+        settle(lease, outcomes)
+        time.sleep(0.02)
+
+    def counted(lease: Lease, size: int, room: dict[int, int]) -> list[Message]:
+        sizes.append(size)
+        return claim(lease, size, room)
+
+    async def answer(envelope: Envelope) -> None:
+        await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(queue, "settle", slow)
+    monkeypatch.setattr(queue, "claim", counted)
+    answering(answer)
+    engine.drain(relay, seconds=LONG)
+    assert max(sizes) > 2 * engine.CLAIM_LEAST
 
 
 def test_never_more_than_the_window_is_marked(

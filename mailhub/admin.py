@@ -75,7 +75,12 @@ GROUPS = (
     Group(
         "connect",
         _("Connect"),
-        {"transactional.Project": "project", "transactional.Template": "words", "transactional.Submission": "submission"},
+        {
+            "transactional.Project": "project",
+            "transactional.Template": "words",
+            "transactional.Submission": "submission",
+            "webhooks.Endpoint": "webhook",
+        },
     ),
     Group("operate", _("Operate"), {"delivery.Worker": "worker", "auth.User": "user", "auth.Group": "group"}),
 )
@@ -95,6 +100,7 @@ PART_OF = {
     "relays.WarmupUse": "relays.DedicatedIP",
     "senders.DKIMKey": "senders.Domain",
     "transactional.Credential": "transactional.Project",
+    "webhooks.Delivery": "webhooks.Endpoint",
 }
 
 

@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
 # Every supervisor calls these every few seconds: they rebuild the wake-ups that were lost or whose time has come.
-TICKS = ("mailhub.delivery.tasks.tick", "campaigns.tasks.tick")
+TICKS = ("mailhub.delivery.tasks.tick", "mailhub.webhooks.tasks.tick", "campaigns.tasks.tick")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
     "transactional.tasks.prune": Nightly(3, 50),
     "mailhub.feedback.tasks.prune": Nightly(3, 55),
+    "mailhub.webhooks.tasks.prune": Nightly(3, 58),
     "mailhub.feedback.tasks.read_incoming": Every(1),
     "mailhub.feedback.tasks.poll_mailboxes": Every(1),
     "mailhub.senders.tasks.check_domains": Nightly(4, 0),

@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "mailhub.senders",
     "mailhub.delivery",
     "mailhub.feedback",
+    "mailhub.webhooks",
     "campaigns",
     "transactional",
 ]

@@ -47,6 +47,8 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "mailhub.webhooks.tasks.prune": Nightly(3, 58),
     "mailhub.feedback.tasks.read_incoming": Every(1),
     "mailhub.feedback.tasks.poll_mailboxes": Every(1),
+    "mailhub.watching.tasks.watch": Every(1),
+    "mailhub.watching.tasks.prune": Nightly(3, 57),
     "mailhub.senders.tasks.check_domains": Nightly(4, 0),
     "mailhub.senders.tasks.check_waiting": Every(60),
 }

@@ -73,6 +73,7 @@ INSTALLED_APPS = [
     "mailhub.delivery",
     "mailhub.feedback",
     "mailhub.webhooks",
+    "mailhub.watching",
     "campaigns",
     "transactional",
 ]

@@ -44,6 +44,7 @@ from mailhub.relays.models import (
     WarmupUse,
 )
 from mailhub.senders.models import Sender
+from mailhub.webhooks.models import Delivery, Endpoint
 from transactional.models import Project, Submission
 from transactional.models import Template as TransactionalTemplate
 
@@ -137,6 +138,10 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     Project.objects.create(name="Shop")
     TransactionalTemplate.objects.create(key="order", language="en", subject="Your order", html="<p>Thanks</p>")
     Submission.objects.create(content=content, via="backend", accepted_at=now)
+    webhook = Endpoint.objects.create(name="Shop", url="https://shop.example/mail/", tries=1, problem="It answered 500.", failing_since=now)
+    Delivery.objects.create(
+        endpoint=webhook, count=3, tries=1, response_status=500, response_body="<b>", seconds=0.2, problem="It answered 500."
+    )
     Group.objects.create(name="Editors")
     held = {"relay": relay, "destination_id": "gmail", "since": now, "until": now + timedelta(hours=1)}
     Parking.objects.create(**held, allowance=10, reason="Busy")
@@ -180,7 +185,7 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
             ],
         ),
         ("Look", ["delivery/message", "delivery/batch", "delivery/event", "feedback/incomingmail", "relays/inboxmail"]),
-        ("Connect", ["transactional/project", "transactional/template", "transactional/submission"]),
+        ("Connect", ["transactional/project", "transactional/template", "transactional/submission", "webhooks/endpoint"]),
         ("Operate", ["delivery/worker", "auth/user", "auth/group"]),
     ]
 

@@ -39,7 +39,8 @@ class Endpoint(models.Model):
     }
 
     name = models.CharField(_("name"), max_length=100)
-    url = models.URLField(_("URL"), max_length=500)
+    # forms.py says what it may be.
+    url = models.CharField(_("URL"), max_length=500)
     # The upper package's number for whose mail is told of (transactional: the project's key). Empty: all mail, campaigns too.
     project_ref = models.BigIntegerField(null=True, blank=True)
     # Of Event.Type; none: all of them.
@@ -145,7 +146,8 @@ class Delivery(models.Model):
         indexes: ClassVar = [
             # posting.py: what an endpoint still has to take, the oldest first.
             models.Index(fields=["endpoint", "first_event"], name="webhooks_delivery_pending", condition=Q(status="pending")),
-            # The log of one endpoint, the newest first.
+            # The log's filters: what was not taken, and one endpoint, the newest first.
+            models.Index(fields=["status", "-id"], name="webhooks_delivery_trouble", condition=Q(status__in=["pending", "refused"])),
             models.Index(fields=["endpoint", "-id"], name="webhooks_delivery_log"),
         ]
 

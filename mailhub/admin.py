@@ -65,6 +65,7 @@ GROUPS = (
         "look",
         _("Look"),
         {
+            "watching.Deliverability": "chart",
             "delivery.Message": "message",
             "delivery.Batch": "batch",
             "delivery.Event": "event",
@@ -82,7 +83,17 @@ GROUPS = (
             "webhooks.Endpoint": "webhook",
         },
     ),
-    Group("operate", _("Operate"), {"delivery.Worker": "worker", "auth.User": "user", "auth.Group": "group"}),
+    Group(
+        "operate",
+        _("Operate"),
+        {
+            "watching.Trouble": "alert",
+            "watching.Channel": "bell",
+            "delivery.Worker": "worker",
+            "auth.User": "user",
+            "auth.Group": "group",
+        },
+    ),
 )
 # Models that are reached from another's page: in the side bar they are part of it.
 PART_OF = {
@@ -100,6 +111,7 @@ PART_OF = {
     "relays.WarmupUse": "relays.DedicatedIP",
     "senders.DKIMKey": "senders.Domain",
     "transactional.Credential": "transactional.Project",
+    "watching.Rule": "watching.Trouble",
     "webhooks.Delivery": "webhooks.Endpoint",
 }
 

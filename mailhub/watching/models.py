@@ -234,8 +234,8 @@ class Channel(models.Model):
         verbose_name=_("sender"),
         help_text=_("The From of the mails. They go past the queue, through a relay that is not in trouble where there is one."),
     )
-    url = EncryptedJSONField(_("URL"), default=str, blank=True, editable=False)
-    secret = EncryptedJSONField(_("secret"), default=str, blank=True, editable=False)
+    url = EncryptedJSONField(_("URL"), default=str, blank=True)
+    secret = EncryptedJSONField(_("secret"), default=str, blank=True)
     language = models.CharField(_("language"), max_length=10, choices=settings.LANGUAGES, default=settings.LANGUAGE_CODE)
     most = models.PositiveSmallIntegerField(
         _("most an hour"),

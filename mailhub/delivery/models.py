@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import ClassVar
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -443,6 +444,120 @@ class Throughput(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H}:00, {self.relay_key}, {self.destination_key}"
+
+
+class Carried(models.Model):
+    """Attempts of an hour for one sender by one relay, by what came of them; carried.py writes and reads it, a few minutes late.
+
+    Plain keys, no constraints: the counts stay when a relay or a sender goes."""
+
+    #: its first moment, in UTC
+    hour = models.DateTimeField(_("hour"))
+    sender_key = models.BigIntegerField(_("sender"))
+    relay_key = models.BigIntegerField(pgettext_lazy("mail", "relay"))
+    stream = models.CharField(_("stream"), max_length=15, choices=Stream)
+    accepted = models.PositiveIntegerField(_("accepted"), default=0)
+    deferred = models.PositiveIntegerField(_("deferred"), default=0)
+    # Refused for good because of the address, and for any other reason.
+    bounced = models.PositiveIntegerField(_("bounced"), default=0)
+    refused = models.PositiveIntegerField(_("refused"), default=0)
+    unanswered = models.PositiveIntegerField(_("no reply"), default=0)
+
+    class Meta:
+        verbose_name = _("mail carried in an hour")
+        verbose_name_plural = _("mail carried by the hour")
+        constraints: ClassVar = [
+            # carried.of() and carried.months(): a range of it.
+            models.UniqueConstraint(fields=["hour", "sender_key", "relay_key", "stream"], name="delivery_carried_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}:00, {self.sender_key}, {self.relay_key}"
+
+
+class CarriedUpTo(models.Model):
+    """How far carried.py has read the attempts; one row."""
+
+    #: the key of the last attempt that is counted
+    read = models.BigIntegerField(default=0)
+    #: the greatest key there was when it last looked, and when: what has a smaller one is there for all to see by the next time
+    seen = models.BigIntegerField(default=0)
+    seen_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("attempts counted")
+        verbose_name_plural = _("attempts counted")
+
+    def __str__(self) -> str:
+        return str(self.read)
+
+
+class Move(models.Model):
+    """A sender's mail goes from one relay to another, at once or by a share that grows every day. moves.py is the only one to write it.
+
+    The sender gets a route of its own for it: its former one with the share of one relay divided between the two."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", pgettext_lazy("move", "under way")  # the share grows once a day
+        HELD = "held", pgettext_lazy("move", "held")  # staff stopped the growing: the share stays
+        DONE = "done", pgettext_lazy("move", "done")  # the new relay carries all of it
+        BACK = "back", pgettext_lazy("move", "turned back")  # the sender has its former route again
+
+    MOVES: ClassVar = {
+        Status.RUNNING: {Status.HELD, Status.DONE, Status.BACK},
+        Status.HELD: {Status.RUNNING, Status.DONE, Status.BACK},
+        Status.DONE: {Status.BACK},
+        Status.BACK: set(),
+    }
+
+    sender = models.ForeignKey(Sender, models.CASCADE, related_name="moves", verbose_name=_("sender"))
+    # Empty: both.
+    stream = models.CharField(_("kind of mail"), max_length=15, choices=Stream, blank=True)
+    old_relay = models.ForeignKey(Relay, models.CASCADE, related_name="+", verbose_name=_("from relay"))
+    new_relay = models.ForeignKey(Relay, models.CASCADE, related_name="+", verbose_name=_("to relay"))
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.RUNNING)
+    #: percent that the new relay carries of what the old one carried
+    share = models.PositiveSmallIntegerField(_("share"), default=0)
+    #: percent more a day
+    step = models.PositiveSmallIntegerField(_("more each day"), default=10, validators=[MinValueValidator(1), MaxValueValidator(100)])
+    next_at = models.DateTimeField(_("next step"), null=True, blank=True)
+    source = models.ForeignKey(Route, models.SET_NULL, null=True, related_name="+", verbose_name=_("former route"))
+    route = models.ForeignKey(Route, models.SET_NULL, null=True, related_name="+", verbose_name=_("route"))
+    #: stream -> key of the route that the sender itself named before, or null
+    named = models.JSONField(default=dict)
+    #: relay's key -> what it had carried in the hour of the start before that
+    before = models.JSONField(default=dict)
+    started_at = models.DateTimeField(_("started"))
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("move to another relay")
+        verbose_name_plural = _("moves to another relay")
+        ordering = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["running", "held", "done", "back"]), name="delivery_move_status"),
+            models.CheckConstraint(condition=Q(stream__in=["", *Stream.values]), name="delivery_move_stream"),
+            models.CheckConstraint(condition=Q(share__lte=100), name="delivery_move_share"),
+            models.CheckConstraint(condition=Q(step__gte=1, step__lte=100), name="delivery_move_step"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sender.email}: {self.old_relay} → {self.new_relay}"
+
+    @property
+    def streams(self) -> list[str]:
+        return [self.stream] if self.stream else list(Stream.values)
+
+    @property
+    def is_open(self) -> bool:
+        """The share may still change by itself or by staff."""
+        return self.status in (self.Status.RUNNING, self.Status.HELD)
+
+    def hold(self) -> None:
+        states.move(self, self.Status.HELD, moves=self.MOVES)
+
+    def go_on(self) -> None:
+        states.move(self, self.Status.RUNNING, moves=self.MOVES)
 
 
 class Event(models.Model):

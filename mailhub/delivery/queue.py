@@ -268,7 +268,7 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
     found = [message for message in found if message.lost_leases == found[0].lost_leases][: TOGETHER[found[0].lost_leases]]
     moved = _moved(relay, found)
     found = [message for message in found if message.pk not in moved]
-    unfit = _unfit(found, now)
+    unfit = unfit_of(found, now)
     fit = [message for message in found if message.pk not in unfit]
     granted = limits.take(relay, len(fit), now)
     if granted < len(fit):
@@ -552,7 +552,7 @@ _EXPIRED = _Unfit(Status.FAILED, Event.Type.FAILED, gettext_lazy("Not accepted i
 _ENDS = (_SUPPRESSED, _UNSUBSCRIBED, _EXPIRED)
 
 
-def _unfit(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
+def unfit_of(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
     """Those that are suppressed or expired, by their keys.
 
     Index of the unique Suppression.address, and of Event.message: a probe of each a message."""

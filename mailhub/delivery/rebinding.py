@@ -22,15 +22,26 @@ def waiting(source: Route, *, stream: str | None = None, sender: Sender | None =
 
 
 @transaction.atomic
-def rebind(source: Route, target: Route, *, stream: str | None = None, sender: Sender | None = None, batch: Batch | None = None) -> int:
+def rebind(
+    source: Route,
+    target: Route,
+    *,
+    stream: str | None = None,
+    sender: Sender | None = None,
+    batch: Batch | None = None,
+    pinned: bool = False,
+) -> int:
     """Have what waits on `source` (of the stream, the sender or the batch, where one is given) take `target` from the next claim on.
     Returns how many mails that is. What a drain has claimed already still goes its old way.
 
     A campaign takes the other route alone; the sender's next one goes as before. Transactional mail has no such group: what the senders
-    send from now on takes the other route, too."""
+    send from now on takes the other route, too. `pinned`: of the batches only those that name the route themselves; others follow their
+    sender, which the caller gives another."""
     count = waiting(source, stream=stream, sender=sender, batch=batch)
     batches = list(_batches(source, stream, sender, batch).order_by("pk"))
     senders = list(_senders(source, stream, sender, batch).order_by("pk"))
+    if pinned:
+        batches = [each for each in batches if each.route_id == source.pk]
     for each in batches:
         each.route = target
     for every in senders:

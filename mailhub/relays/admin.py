@@ -37,6 +37,7 @@ from mailhub.relays.models import (
     Plan,
     Quota,
     Relay,
+    RelayPlan,
     ResponseRule,
     RouteMember,
     Service,
@@ -56,6 +57,21 @@ class QuotaInline(admin.TabularInline[Quota, Relay]):
     extra = 0
 
 
+class RelayPlanInline(admin.TabularInline[RelayPlan, Relay]):
+    model = RelayPlan
+    extra = 0
+    verbose_name = _("plan")
+    verbose_name_plural = _("what is paid for it")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RelayPlan]:
+        return super().get_queryset(request).select_related("plan__service")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "plan":
+            kwargs["queryset"] = Plan.objects.select_related("service").order_by("service__name", "price")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
 @admin.register(Relay)
 class RelayAdmin(ExplainedDeletion[Relay]):
     lead = _("Accounts through which mail leaves: a mail server, a service, or an inbox to try things out.")
@@ -63,9 +79,9 @@ class RelayAdmin(ExplainedDeletion[Relay]):
     list_display = ("title", "state", "quota", "in_routes", "connections")
     list_filter = ("status",)
     search_fields = ("name",)
-    inlines = (QuotaInline,)
+    inlines = (QuotaInline, RelayPlanInline)
     actions = ("pause", "resume")
-    deleted_too = ("quotas", "inbox")
+    deleted_too = ("quotas", "plans", "inbox")
     instead = _("Take it out of its routes and pause it: then nothing leaves through it any more, and what has left still names it.")
 
     class Media:
@@ -218,7 +234,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             (_("Own addresses"), {"fields": ["pool"]}),
             (_("For trying things out"), {"fields": ["do_not_send"]}),
             (_("What comes back"), {"fields": [] if providers.load(kind).uses_pool else ["keeps_return_path"]}),
-            (_("In the DNS of your senders' domains"), {"fields": ["spf"]}),
+            (_("In the DNS of your senders' domains"), {"fields": ["spf", "dkim_selectors"]}),
             (_("Rarely needed"), {"fields": seldom, "classes": ["collapse"]}),
         ]
         return [fieldset for fieldset in asked if fieldset[1]["fields"]]

@@ -82,7 +82,7 @@ class RelayForm(forms.ModelForm[Relay]):
 
     class Meta:
         model = Relay
-        fields = ("name", "pool", "max_connections", "first_retry", "spf", "keeps_return_path", "do_not_send")
+        fields = ("name", "pool", "max_connections", "first_retry", "spf", "dkim_selectors", "keeps_return_path", "do_not_send")
 
     @classmethod
     def of(cls, kind: str) -> type[RelayForm]:

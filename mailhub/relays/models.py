@@ -100,6 +100,8 @@ class DedicatedIP(models.Model):
 # Those that a domain adds for a service (RFC 7208 section 5).
 SPF_TERMS = r"\A(include:[A-Za-z0-9._-]+|ip4:[0-9./]+|ip6:[0-9A-Fa-f:./]+)( (include:[A-Za-z0-9._-]+|ip4:[0-9./]+|ip6:[0-9A-Fa-f:./]+))*\Z"
 
+SELECTORS = r"\A[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?( [a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)*\Z"
+
 
 class Relay(models.Model):
     """An account through which mail leaves."""
@@ -146,6 +148,19 @@ class Relay(models.Model):
         blank=True,
         validators=[RegexValidator(SPF_TERMS, _("Write it as include:spf.example.com or ip4:192.0.2.1, with spaces between several."))],
         help_text=_("What the SPF record of your senders' domains must hold for this relay, as its service says. Empty: nothing."),
+    )
+    # Its service signs with keys of its own: checked as SPF is.
+    dkim_selectors = models.CharField(
+        _("DKIM selectors"),
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[RegexValidator(SELECTORS, _("Write the parts before ._domainkey, with spaces between several."))],
+        help_text=_(
+            "Where its service signs with keys of its own: the parts before ._domainkey of the records that it asks your senders' domains"
+            " to publish, such as “s1 s2”. Empty: MailHub's own key signs."
+        ),
     )
     # Whether it hands the envelope's sender on as it was. Mail that leaves from own addresses always has it.
     keeps_return_path = models.BooleanField(
@@ -835,3 +850,20 @@ class Plan(Figures):
 
     def __str__(self) -> str:
         return f"{self.service}: {self.name}"
+
+
+class RelayPlan(models.Model):
+    """What is paid for a relay from a date on: one of its service's plans."""
+
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="plans", verbose_name=pgettext_lazy("mail", "relay"))
+    plan = models.ForeignKey(Plan, models.PROTECT, related_name="uses", verbose_name=_("plan"))
+    valid_from = models.DateField(_("valid from"))
+
+    class Meta:
+        verbose_name = _("plan of a relay")
+        verbose_name_plural = _("plans of a relay")
+        ordering = ["relay", "-valid_from"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["relay", "valid_from"], name="relays_relayplan_once")]
+
+    def __str__(self) -> str:
+        return f"{self.plan} ({self.valid_from})"

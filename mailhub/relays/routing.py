@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from itertools import groupby, product
 from typing import TYPE_CHECKING, TypedDict
 
 from django.db.models import Exists, OuterRef, QuerySet, prefetch_related_objects
 
 from mailhub.lib import addresses
-from mailhub.relays import shaping
+from mailhub.relays import limits, shaping
 from mailhub.relays.models import IPPool, Relay, Route, RouteMember, Stream
 
 if TYPE_CHECKING:
@@ -61,6 +62,34 @@ class Share:
     kind: Kind = EVERYTHING
 
 
+class Bar(StrEnum):
+    """Why a relay of the route does not take a mail."""
+
+    STREAM = "stream"  # it is for the other kind of mail
+    SENDER = "sender"  # it is for other senders
+    POOL = "pool"  # it leaves from a dedicated pool that the sender does not name
+    DESTINATION = "destination"  # it is for other destinations
+    PAUSED = "paused"
+    QUOTA = "quota"  # nothing is left of one
+    RESTING = "resting"
+    PARKED = "parked"  # it leaves the destination alone, or tries it a little at a time
+    BEHIND = "behind"  # others come before it
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a relay of a route stands for one mail."""
+
+    member: Member
+    #: its part of such mail, of `total`; 0 where it takes none
+    weight: int
+    total: int
+    #: why it takes none; None where it takes some
+    bar: Bar | None
+    #: when a quota that is used up has room again
+    opens_at: datetime | None
+
+
 def serving(route: Route | int, at: datetime) -> list[Member]:
     """The members that take the route's mail now, whosever it is, and then those that take some of it."""
     able = [member for member in _members(RouteMember.objects.filter(route=route)) if member.relay.is_available(at)]
@@ -78,7 +107,7 @@ def shares(relay: Relay, at: datetime, openings: shaping.Openings | None = None)
         whole = list(group)
         able = [member for member in whole if member.relay.is_available(at)]
         for kind, key in product(kinds(whole), known.terms):
-            takers = _takers([member for member in able if _may(member, kind, key) and _takes(member, key, relay, known.parked)])
+            takers = _sharing(able, kind, key, relay, known.parked)
             total = sum(member.weight for member in takers)
             low = 0
             for member in takers:
@@ -86,6 +115,41 @@ def shares(relay: Relay, at: datetime, openings: shaping.Openings | None = None)
                     found.setdefault((route.pk, route.default_for, low, low + member.weight, total, kind), set()).add(key)
                 low += member.weight
     return [Share(*place[:-1], frozenset(keys), place[-1]) for place, keys in found.items()]
+
+
+def places(route: Route, stream: str, sender: str, pool: int | None, destination: str, at: datetime) -> list[Place]:
+    """Where each relay of the route stands for a mail of that stream, from that address, whose sender names that pool: as shares() sees it
+    for who claims, which lets a relay rest whose quota it finds used up."""
+    members = list(_members(RouteMember.objects.filter(route=route)))
+    prefetch_related_objects(members, "destinations")
+    opens = {member.relay_id: limits.opens_at(member.relay, at) for member in members}
+    for member in members:
+        if until := opens[member.relay_id]:
+            member.relay.resting_until = max(until, member.relay.resting_until or until)
+    kind = next(kind for kind in kinds(members) if kind.covers(stream, sender, pool))
+    able = [member for member in members if member.relay.is_available(at)]
+    found = []
+    for member in members:
+        # A relay has its own view of what is left alone, and claims by that.
+        parked = shaping.Openings(member.relay, at).parked
+        takers = _sharing(able, kind, destination, member.relay, parked)
+        total = sum(taker.weight for taker in takers)
+        if member in takers:
+            found.append(Place(member, member.weight, total, None, None))
+        else:
+            until = opens[member.relay_id]
+            found.append(Place(member, 0, total, _bar(member, kind, destination, at, parked, until), until))
+    return found
+
+
+def _bar(member: Member, kind: Kind, key: str, at: datetime, parked: Mapping[int, Mapping[str, bool]], opens_at: datetime | None) -> Bar:
+    if unmet := _unmet(member, kind, key):
+        return unmet
+    if member.relay.status == Relay.Status.PAUSED:
+        return Bar.PAUSED
+    if not member.relay.is_available(at):
+        return Bar.QUOTA if opens_at else Bar.RESTING
+    return Bar.BEHIND if _takes(member, key, member.relay, parked) else Bar.PARKED
 
 
 def kinds(members: Iterable[RouteMember]) -> list[Kind]:
@@ -114,15 +178,23 @@ def _is_choosy(member: Member) -> bool:
     return bool(member.names_some or member.stream or member.senders)
 
 
-def _may(member: Member, kind: Kind, key: str) -> bool:
-    """Whether the member is for such mail to the destination."""
+def _sharing(able: Iterable[Member], kind: Kind, key: str, relay: Relay, parked: Mapping[int, Mapping[str, bool]]) -> list[Member]:
+    """Those of the members whose relays take mail at all that share this one, as `relay` sees it."""
+    return _takers([member for member in able if not _unmet(member, kind, key) and _takes(member, key, relay, parked)])
+
+
+def _unmet(member: Member, kind: Kind, key: str) -> Bar | None:
+    """Why the member is not for such mail to the destination; None when it is."""
     names = member.sender_names
-    return (
-        member.stream in ("", kind.stream)
-        and (not names or not kind.meant.isdisjoint(names))
-        and (not _is_dedicated(member.relay) or member.relay.pool_id == kind.pool)
-        and (not member.names_some or any(destination.pk == key for destination in member.destinations.all()))
-    )
+    if member.stream not in ("", kind.stream):
+        return Bar.STREAM
+    if names and kind.meant.isdisjoint(names):
+        return Bar.SENDER
+    if _is_dedicated(member.relay) and member.relay.pool_id != kind.pool:
+        return Bar.POOL
+    if member.names_some and not any(destination.pk == key for destination in member.destinations.all()):
+        return Bar.DESTINATION
+    return None
 
 
 def _takes(member: Member, key: str, relay: Relay, parked: Mapping[int, Mapping[str, bool]]) -> bool:

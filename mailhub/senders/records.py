@@ -94,6 +94,10 @@ PROBLEMS: dict[str, tuple[Any, Any]] = {
         _("Mail is signed with this key, but its record is not published: every signature fails."),
         _("Publish the record shown, soon."),
     ),
+    "dkim_relay_missing": (
+        _("“%(relay)s” signs with keys of its service, but this record of theirs is not published."),
+        _("Publish the record that the service shows for this name: a CNAME, or a TXT with the key."),
+    ),
     "dkim_several": (_("There is more than one record where the DKIM key's should stand alone."), _("Leave the one shown.")),
     "dkim_mismatch": (_("Another key is published than the one that MailHub signs with."), _("Replace it by the record shown, unbroken.")),
     "dkim_revoked": (_("The published DKIM record is empty, which revokes the key."), _("Replace it by the record shown.")),
@@ -190,25 +194,37 @@ class Subject:
     keys: tuple[DKIMKey, ...]
     #: what SPF has to hold for each relay, by the relay's name
     terms: dict[str, tuple[str, ...]]
+    #: the same for any relay there is: readiness.py tells by it what another would lack
+    known: frozenset[str]
+    #: selectors of the services' own keys, with the relay's name; and whether any relay leaves signing to us
+    selectors: dict[str, str]
+    signs: bool
     ips: tuple[DedicatedIP, ...]
     #: the domain that bounces come to; "" where they go to the senders
     bounces: str
 
 
-def subject(domain: Domain) -> Subject:
+def subject(domain: Domain, also: Relay | None = None) -> Subject:
     relays = relays_of(domain)
+    if also and also not in relays:
+        relays.append(also)
     pools = {relay.pool_id for relay in relays if relay.is_direct and relay.pool_id}
     ips = tuple(DedicatedIP.objects.filter(pool__in=pools))
-    terms = {}
-    for relay in relays:
-        own = [f"ip{6 if ':' in ip.address else 4}:{ip.address}" for ip in ips if relay.is_direct and ip.pool_id == relay.pool_id]
-        if wanted := tuple(own or relay.spf.split()):
-            terms[relay.name] = wanted
+    terms = {relay.name: wanted for relay in relays if (wanted := terms_of(relay))}
+    known = frozenset(term for relay in Relay.objects.defer("secrets").select_related("pool") for term in terms_of(relay))
+    selectors = {selector: relay.name for relay in relays for selector in relay.dkim_selectors.split()}
+    signs = not relays or any(not relay.dkim_selectors for relay in relays)
     labels = domain.name.split(".")
     names = [".".join(labels[at:]) for at in range(len(labels))]
     keys = DKIMKey.objects.filter(domain__name__in=names).exclude(status=DKIMKey.Status.RETIRED).select_related("domain")
     bounces = domain.bounce_address.rpartition("@")[2]
-    return Subject(domain.name, tuple(keys.order_by("-status", "pk")), terms, ips, bounces)
+    return Subject(domain.name, tuple(keys.order_by("-status", "pk")), terms, known, selectors, signs, ips, bounces)
+
+
+def terms_of(relay: Relay) -> tuple[str, ...]:
+    """What the SPF record of a domain has to hold for mail that leaves by the relay."""
+    ips = relay.pool.ips.all() if relay.is_direct and relay.pool else []
+    return tuple([f"ip{6 if ':' in ip.address else 4}:{ip.address}" for ip in ips] or relay.spf.split())
 
 
 def relays_of(domain: Domain) -> list[Relay]:
@@ -226,9 +242,9 @@ def ownership_token(domain: str) -> str:
 # --------------------------------------------------------------------------------------------------------------------- checks
 
 
-async def check(domain: Domain) -> list[Seen]:
-    """Everything there is to say about the domain, in the order of the page."""
-    about = await sync_to_async(subject)(domain)
+async def check(domain: Domain, also: Relay | None = None) -> list[Seen]:
+    """Everything there is to say about the domain, in the order of the page. `also`: a relay that its mail is to leave by."""
+    about = await sync_to_async(subject)(domain, also)
     checks: list[tuple[Kind, Callable[[Subject], Awaitable[list[Seen]]]]] = [
         (Kind.OWNERSHIP, _ownership),
         (Kind.SPF, _spf),
@@ -266,28 +282,31 @@ async def _ownership(about: Subject) -> list[Seen]:
 async def _spf(about: Subject) -> list[Seen]:
     wanted = [term for terms in about.terms.values() for term in terms]
 
-    def finding(verdict: Verdict, record: str, new: str = "", problem: str = "", **words: Any) -> list[Seen]:
-        return [Seen(Kind.SPF, verdict, about.name, "TXT", new, record, problem, words)]
+    def finding(verdict: Verdict, record: str, new: str = "", problem: str = "", has: Iterable[str] = (), **words: Any) -> list[Seen]:
+        known = {"asked": sorted(about.known), "has": sorted(has)} if about.known else {}
+        return [Seen(Kind.SPF, verdict, about.name, "TXT", new, record, problem, {**words, **known})]
 
     published = "\n".join(spf.records((await dns.texts(about.name)).records))
     try:
         permission = await spf.read(about.name)
     except spf.PermError as error:
-        return [Seen(Kind.SPF, Verdict.WRONG, about.name, "TXT", "", published, error.problem, error.about)]
+        return finding(Verdict.WRONG, published, "", error.problem, **error.about)
     if permission is None:
-        return finding(Verdict.MISSING, "", _with_terms("v=spf1 ~all", wanted), "spf_missing")
+        return finding(Verdict.MISSING, "", with_terms("v=spf1 ~all", wanted), "spf_missing")
     if permission.others == "+":
-        return finding(Verdict.WRONG, published, re.sub(r"(?<!\S)\+?all(?!\S)", "~all", published, flags=re.IGNORECASE), "spf_open")
+        closed = re.sub(r"(?<!\S)\+?all(?!\S)", "~all", published, flags=re.IGNORECASE)
+        return finding(Verdict.WRONG, published, closed, "spf_open", about.known)
+    has = [term for term in about.known if permission.has(term)]
     lacking = {relay: [term for term in terms if not permission.has(term)] for relay, terms in about.terms.items()}
     lacking = {relay: terms for relay, terms in lacking.items() if terms}
     if lacking:
         terms = list(dict.fromkeys(term for terms in lacking.values() for term in terms))
         words = {"terms": " ".join(terms), "relays": ", ".join(lacking)}
-        return finding(Verdict.MISSING, published, _with_terms(published, terms), "spf_terms", **words)
-    return finding(Verdict.PASS, published, published)
+        return finding(Verdict.MISSING, published, with_terms(published, terms), "spf_terms", has, **words)
+    return finding(Verdict.PASS, published, published, "", has)
 
 
-def _with_terms(record: str, terms: Iterable[str]) -> str:
+def with_terms(record: str, terms: Iterable[str]) -> str:
     """The record with the terms before what it says of everybody else."""
     words = record.split()
     at = next((at for at, word in enumerate(words) if word.lstrip("+-~?").lower() == "all" or word.startswith("redirect=")), len(words))
@@ -295,10 +314,20 @@ def _with_terms(record: str, terms: Iterable[str]) -> str:
 
 
 async def _dkim(about: Subject) -> list[Seen]:
-    if not about.keys:
-        name = f"*._domainkey.{about.name}"
-        return [Seen(Kind.DKIM, Verdict.MISSING, name, "TXT", problem="dkim_none", about={})]
-    return list(await asyncio.gather(*(_key(key, about.name) for key in about.keys)))
+    keys = [_key(key, about.name) for key in about.keys]
+    found = list(await asyncio.gather(*keys, *(_services_key(name, relay, about.name) for name, relay in about.selectors.items())))
+    if not about.keys and about.signs:
+        found.insert(0, Seen(Kind.DKIM, Verdict.MISSING, f"*._domainkey.{about.name}", "TXT", problem="dkim_none", about={}))
+    return found
+
+
+async def _services_key(selector: str, relay: str, domain: str) -> Seen:
+    """Only whether it is there: what it holds is the service's affair, and changes as it likes."""
+    name = f"{selector}._domainkey.{domain}"
+    found = (await dns.texts(name)).records
+    if any(_tags(text).get("p") for text in found):
+        return Seen(Kind.DKIM, Verdict.PASS, name, "CNAME", "", "\n".join(found), "", {"relay": relay})
+    return Seen(Kind.DKIM, Verdict.MISSING, name, "CNAME", "", "\n".join(found), "dkim_relay_missing", {"relay": relay})
 
 
 async def _key(key: DKIMKey, domain: str) -> Seen:

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from mailhub.lib import clock, dns
 from mailhub.lib.states import WrongState
+from mailhub.relays.models import Relay
 from mailhub.senders import records
 from mailhub.senders.models import DKIMKey, Domain, Finding, Kind, Sender, Verdict
 from mailhub.senders.records import Seen
@@ -17,11 +18,13 @@ from mailhub.senders.records import Seen
 TROUBLE = (Verdict.MISSING, Verdict.WRONG)
 
 
-def look(domain: Domain) -> list[Finding]:
+def look(domain: Domain, also: Relay | None = None) -> list[Finding]:
     """Look everything up anew, keep it, and do what follows from it: keys whose record is seen begin to sign, senders of a domain that is
-    shown to be ours are confirmed. Returns the findings that got worse. Takes seconds; no transaction is open meanwhile."""
+    shown to be ours are confirmed. Returns the findings that got worse. Takes seconds; no transaction is open meanwhile.
+
+    `also`: a relay that its mail is to leave by and does not yet."""
     dns.forget()
-    seen = async_to_sync(records.check)(domain)
+    seen = async_to_sync(records.check)(domain, also)
     worse = keep(domain, seen)
     _sign(domain, seen)
     _own(domain, seen)

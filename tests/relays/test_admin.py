@@ -107,6 +107,8 @@ def given(**changes: Any) -> dict[str, Any]:
         "key": "",
         "quotas-TOTAL_FORMS": 0,
         "quotas-INITIAL_FORMS": 0,
+        "plans-TOTAL_FORMS": 0,
+        "plans-INITIAL_FORMS": 0,
         **changes,
     }
 

@@ -23,7 +23,8 @@ def text(response: Any) -> str:
 
 def given(**changes: Any) -> dict[str, Any]:
     """A new relay's form as the browser sends it."""
-    quotas = {f"quotas-{name}": "0" for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS", "MAX_NUM_FORMS")}
+    numbers = ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS", "MAX_NUM_FORMS")
+    quotas = {f"{rows}-{name}": "0" for rows in ("quotas", "plans") for name in numbers}
     return {
         "name": "Mine", "max_connections": 5, "first_retry": 60, "spf": "", "host": "smtp.gmail.com", "port": 587, "security": "starttls",
         "verify_certificate": "on", "username": "shop@gmail.com", "password": "app-password", "auth_method": "auto",

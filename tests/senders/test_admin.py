@@ -346,7 +346,7 @@ def test_a_relay_entered_in_the_admin_is_tried_over_a_socket(admin_client: Clien
             "name": "Local", "max_connections": 5, "first_retry": 60, "host": "127.0.0.1", "port": server.port, "security": "none",
             "username": "shop", "password": "open-sesame", "auth_method": "auto", "allow_insecure_auth": "on",
             "messages_per_connection": 100, "connection_age": 300, "patience": 30, "final_timeout": 60,
-            "quotas-TOTAL_FORMS": 0, "quotas-INITIAL_FORMS": 0,
+            "quotas-TOTAL_FORMS": 0, "quotas-INITIAL_FORMS": 0, "plans-TOTAL_FORMS": 0, "plans-INITIAL_FORMS": 0,
         }  # fmt: skip
         assert admin_client.post(reverse("admin:relays_relay_add") + "?kind=smtp", entered).status_code == 302
         relay = Relay.objects.get()

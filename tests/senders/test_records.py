@@ -91,7 +91,8 @@ def test_the_record_is_extended_by_what_each_relay_lacks(domain: Domain, dns_ser
     seen = one(domain, Kind.SPF)
     assert seen.verdict == Verdict.MISSING
     assert seen.wanted == "v=spf1 include:mass.example ip4:192.0.2.9 include:spf.post.example -all"
-    assert seen.about == {"terms": "ip4:192.0.2.9 include:spf.post.example", "relays": "Mass, Post"}
+    assert (seen.about["terms"], seen.about["relays"]) == ("ip4:192.0.2.9 include:spf.post.example", "Mass, Post")
+    assert seen.about["has"] == ["include:mass.example"]
 
 
 def test_addresses_of_our_own_are_wanted_without_being_entered(domain: Domain, dns_server: DNSServer) -> None:
@@ -328,7 +329,7 @@ def test_another_domains_token_shows_nothing(domain: Domain, dns_server: DNSServ
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_problem_has_words_and_a_remedy(language: str) -> None:
-    about = dict.fromkeys(["address", "domain", "found", "most", "name", "reason", "relays", "signer", "term", "terms"], "X")
+    about = dict.fromkeys(["address", "domain", "found", "most", "name", "reason", "relay", "relays", "signer", "term", "terms"], "X")
     with translation.override(language):
         for problem in records.PROBLEMS:
             wrong, remedy = records.words(problem, about)

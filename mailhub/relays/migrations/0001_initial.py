@@ -77,6 +77,7 @@ class Migration(migrations.Migration):
                 ('failures', models.PositiveIntegerField(default=0, editable=False, verbose_name='failures in a row')),
                 ('transactional_wake', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('do_not_send', models.BooleanField(default=False, help_text="For trying things out: mail takes all its steps and ends in MailHub's own inbox. Nobody gets it.", verbose_name='keep its mail here instead of sending it')),
+                ('dkim_selectors', models.CharField(blank=True, db_default='', default='', help_text="Where its service signs with keys of its own: the parts before ._domainkey of the records that it asks your senders' domains to publish, such as “s1 s2”. Empty: MailHub's own key signs.", max_length=300, validators=[django.core.validators.RegexValidator('\\A[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?( [a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)*\\Z', 'Write the parts before ._domainkey, with spaces between several.')], verbose_name='DKIM selectors')),
                 ('keeps_return_path', models.BooleanField(db_default=False, default=False, help_text='Many services put an address of their own in its place, or refuse those that they do not know. A test finds out.', verbose_name='keeps return paths')),
                 ('bulk_wake', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),

@@ -9,12 +9,13 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.admin import BigTableAdmin
+from mailhub.admin import BigTableAdmin, badge
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.pages import two_lines
 from transactional import pages
@@ -79,14 +80,18 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
     lead = _("Words of transactional mails, by key and language. Sites send the data for their placeholders.")
     empty_hint = _("Sites can send finished mails, or name a template and send the data alone. The samples show how one is written.")
     form = TemplateForm
-    list_display = ("key", "language", "subject", "created_at")
-    list_filter = ("language",)
+    list_display = ("key", "language", "subject", "state", "changed_at")
+    list_filter = ("language", "format")
+    list_select_related = ("published",)
     search_fields = ("key", "subject")
     fieldsets = (
         (None, {"fields": (("key", "language"),)}),
-        (_("What it says"), {"fields": ("subject", "html", "text")}),
-        (_("For the preview"), {"fields": ("sample",)}),
+        (_("What it says"), {"fields": ("format", "subject", "source", "text")}),
+        (_("What sites give"), {"fields": ("sample", "optional")}),
     )
+
+    class Media:
+        css = {"all": ["relays/admin.css", "transactional/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, name: str) -> URLPattern:
@@ -94,6 +99,13 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
 
         return [
             page("<int:pk>/preview/", pages.show_template, "preview"),
+            page("<int:pk>/publish/", pages.publish, "publish"),
+            page("<int:pk>/test/", pages.test_template, "test"),
+            page("<int:pk>/versions/", pages.versions, "versions"),
+            page("<int:pk>/versions/<int:number>/", pages.version, "version"),
+            page("<int:pk>/versions/<int:number>/preview/", pages.show_template, "version_preview"),
+            page("<int:pk>/versions/<int:number>/use/", pages.roll_back, "use"),
+            page("<int:pk>/versions/<int:number>/edit/", pages.take_back, "take_back"),
             page("samples/", pages.add_samples, "samples"),
             *super().get_urls(),
         ]
@@ -104,6 +116,19 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
         template = self.get_object(request, object_id)
         context = pages.desk(template) if template else {}
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def response_change(self, request: HttpRequest, obj: Template) -> HttpResponse:
+        if "_publish" in request.POST:
+            return redirect("admin:transactional_template_publish", obj.pk)
+        return super().response_change(request, obj)
+
+    @admin.display(description=_("state"))
+    def state(self, template: Template) -> SafeString:
+        if template.published is None:
+            return badge("draft", gettext("not published"))
+        if template.changed:
+            return badge("paused", gettext("changed since version %(number)s") % {"number": template.published.number})
+        return badge("active", gettext("version %(number)s") % {"number": template.published.number})
 
 
 # --------------------------------------------------------------------------------------------------------------- submissions

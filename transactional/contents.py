@@ -10,7 +10,7 @@ from email.message import Message as ParsedMail
 from email.parser import HeaderParser
 from email.utils import getaddresses
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import jinja2
 from django.conf import settings
@@ -24,7 +24,8 @@ from mailhub.delivery.rendering import TooMuch
 from mailhub.lib import addresses
 from mailhub.lib.headers import LINE_BREAKS, one_line
 from mailhub.senders.models import Sender
-from transactional.models import Template
+from transactional import variables
+from transactional.models import Template, TemplateVersion
 from transactional.requests import Invalid, Request
 
 # Octets; what Gmail and most relays accept, before their own envelope.
@@ -117,16 +118,20 @@ def decoded(value: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------- templates
 
 
-def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, Any]) -> Content:
+def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, Any]) -> tuple[Content, TemplateVersion]:
     if not request.template:
         raise Invalid("template", _("The mail says nothing."), _("Give a template's key, or a finished mail."))
-    template = _template(request.template, request.language)
-    _fits(template, {**data, "email": recipient, "unsubscribe_url": ""})
+    version = published(request.template, request.language)
+    _fits(version, {**data, "email": recipient, "unsubscribe_url": ""})
+    return frozen(version, sender, request.reference), version
+
+
+def frozen(words: Template | TemplateVersion, sender: Sender, reference: UUID | None = None) -> Content:
     return Content(
-        public_id=request.reference or uuid4(),
-        subject=template.subject,
-        html=template.html,
-        text=template.text,
+        public_id=reference or uuid4(),
+        subject=words.subject,
+        html=words.html,
+        text=words.text,
         from_name=sender.name,
         from_email=sender.email,
         reply_to=sender.reply_to,
@@ -134,30 +139,52 @@ def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, 
     )
 
 
-def _template(key: str, language: str) -> Template:
-    found = {template.language: template for template in Template.objects.filter(key=key)}
+def published(key: str, language: str) -> TemplateVersion:
+    """The version in use of the template with this key, in this language where there is one, else in LANGUAGE_CODE, else in any.
+    Raises Invalid."""
+    found = {row.language: row.published for row in Template.objects.filter(key=key, published__isnull=False).select_related("published")}
     if not found:
-        known = Template.objects.order_by("key").values_list("key", flat=True).distinct()[:50]
-        raise Invalid(
-            "template",
-            _("There is no template “%(key)s”.") % {"key": key},
-            _("There are: %(keys)s.") % {"keys": ", ".join(known)} if known else _("Add it in MailHub's admin, under Templates."),
-        )
+        raise _no_template(key)
     for wanted in (language.lower(), settings.LANGUAGE_CODE.lower()):
         for name in (wanted, wanted.partition("-")[0]):
             if name in found:
-                return found[name]
-    return next(iter(found.values()))
+                return _with_key(found[name], key, name)
+    name, version = next(iter(found.items()))
+    return _with_key(version, key, name)
 
 
-def _fits(template: Template, data: Mapping[str, Any]) -> None:
+def _with_key(version: TemplateVersion | None, key: str, language: str) -> TemplateVersion:
+    """With as much of its template as its name takes, so that none is read for it."""
+    assert version is not None  # noqa: S101  the query asked for it
+    version.template = Template(pk=version.template_id, key=key, language=language)
+    return version
+
+
+def _no_template(key: str) -> Invalid:
+    if Template.objects.filter(key=key).exists():
+        return Invalid(
+            "template",
+            _("The template “%(key)s” has not been published.") % {"key": key},
+            _("Publish it in MailHub's admin, under Templates."),
+        )
+    known = Template.objects.filter(published__isnull=False).order_by("key").values_list("key", flat=True).distinct()[:50]
+    return Invalid(
+        "template",
+        _("There is no template “%(key)s”.") % {"key": key},
+        _("There are: %(keys)s.") % {"keys": ", ".join(known)} if known else _("Add it in MailHub's admin, under Templates."),
+    )
+
+
+def _fits(version: TemplateVersion, data: Mapping[str, Any]) -> None:
     """Fill the template in once, so that what is missing is the site's error and not a mail with a hole. Raises Invalid."""
+    remedy = _("Give a value for each placeholder of the template “%(template)s”.") % {"template": version.template}
+    if lacking := variables.missing(version, data):
+        raise Invalid("data", _("There is no value for “%(name)s”.") % {"name": ", ".join(lacking[:20])}, remedy)
     try:
-        said = prepare.Words(template.subject, template.html, template.text, strict=True).render(data)
+        said = prepare.Words(version.subject, version.html, version.text, strict=True).render(variables.filled(version, data))
         one_line(said.subject)
         one_line(str(data.get("name") or ""))
     except jinja2.UndefinedError as error:
-        remedy = _("Give a value for each placeholder of the template “%(template)s”.") % {"template": template}
         raise Invalid("data", str(error), remedy) from None
     except ValidationError as error:
         raise Invalid("data", error.messages[0], _("Names and what stands in the subject must be single lines.")) from None
@@ -166,7 +193,7 @@ def _fits(template: Template, data: Mapping[str, Any]) -> None:
     except Exception as error:
         raise Invalid(
             "template",
-            _("The template “%(template)s” fails with this data: %(problem)s") % {"template": template, "problem": error},
+            _("The template “%(template)s” fails with this data: %(problem)s") % {"template": version.template, "problem": error},
             _("Correct the template, or the data's types."),
         ) from error
 

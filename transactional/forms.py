@@ -9,7 +9,9 @@ from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from mailhub.lib import addresses
 from mailhub.lib.headers import one_line
+from mailhub.senders.models import Sender
 from transactional.models import Credential, Template
 
 CODE = {"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"}
@@ -34,7 +36,7 @@ class SampleField(forms.JSONField):
 
 class TemplateForm(forms.ModelForm[Template]):
     sample = SampleField(
-        label=_("Sample data"),
+        label=_("Variables, with samples"),
         help_text=Template._meta.get_field("sample").help_text,
         required=False,
         initial=dict,
@@ -43,15 +45,46 @@ class TemplateForm(forms.ModelForm[Template]):
 
     class Meta:
         model = Template
-        fields = ("key", "language", "subject", "html", "text", "sample")
+        fields = ("key", "language", "format", "subject", "source", "text", "sample", "optional")
         widgets: ClassVar = {
+            "format": forms.RadioSelect,
             "subject": forms.TextInput(attrs={"class": "vLargeTextField"}),
-            "html": forms.Textarea(attrs=CODE),
+            "optional": forms.TextInput(attrs={"class": "vLargeTextField", "spellcheck": "false"}),
+            "source": forms.Textarea(attrs=CODE),
             "text": forms.Textarea(attrs={**CODE, "rows": 8}),
         }
 
     def clean_sample(self) -> Any:
         return {} if self.cleaned_data["sample"] is None else self.cleaned_data["sample"]
+
+
+class PublishForm(forms.Form):
+    note = forms.CharField(
+        label=_("Note"),
+        max_length=200,
+        required=False,
+        validators=[one_line],
+        help_text=_("What has changed, for those who look later."),
+        widget=forms.TextInput(attrs={"autofocus": True}),
+    )
+
+
+class TestForm(forms.Form):
+    """A template as it is written now, with its samples, to somebody of ours."""
+
+    sender = forms.ModelChoiceField(Sender.objects.none(), label=_("From"))
+    address = forms.CharField(label=_("To"), max_length=320, widget=forms.EmailInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        usable = Sender.objects.filter(status=Sender.Status.CONFIRMED).order_by("email")
+        field = self.fields["sender"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = usable
+        field.initial = usable.first()
+
+    def clean_address(self) -> str:
+        return addresses.normalise(self.cleaned_data["address"])
 
 
 class CredentialForm(forms.ModelForm[Credential]):

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models import Model, Q
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from mailhub.delivery import prepare
+from mailhub.delivery import formats, prepare
+from mailhub.delivery.formats import Format
 from mailhub.delivery.models import Content
 from mailhub.lib.headers import one_line
 from mailhub.senders.models import Sender
+from transactional import variables
 
 
 class Project(models.Model):
@@ -75,21 +78,34 @@ class Credential(models.Model):
 
 
 class Template(models.Model):
-    """A transactional mail's words in one language."""
+    """A transactional mail's words in one language: what staff write. What sites get is the version that was published last.
+
+    Each language is published by itself, so that a slip in one is mended without the others."""
 
     key = models.SlugField(_("key"), max_length=100, help_text=_("The name by which sites ask for it, such as order-confirmation."))
     language = models.CharField(_("language"), max_length=10, choices=settings.LANGUAGES)
+    format = models.CharField(_("written in"), max_length=10, choices=Format, default=Format.HTML)
     subject = models.CharField(_("subject"), max_length=1000, validators=[one_line])
-    html = models.TextField(_("HTML"))
-    text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the HTML."))
-    # What the placeholders stand for in the preview.
+    source = models.TextField(_("words"))
+    text = models.TextField(_("text"), blank=True, help_text=_("Empty: made from the words above."))
+    # What the placeholders stand for in the preview, and thereby the declaration of what a site has to give (variables.py).
     sample = models.JSONField(
-        _("sample data"),
+        _("variables, with samples"),
         default=dict,
         blank=True,
-        help_text=_("Values for the placeholders in the preview, as JSON. Sites send their own."),
+        help_text=_("Every value that a site has to give, with a sample of it, as JSON. A mail that lacks one is refused, by its name."),
+    )
+    optional = models.CharField(
+        _("may be missing"),
+        max_length=1000,
+        blank=True,
+        help_text=_("Names of variables that a site may leave out, with commas between them, such as order.coupon, items.note."),
+    )
+    published = models.ForeignKey(
+        "TemplateVersion", models.SET_NULL, null=True, blank=True, editable=False, related_name="+", verbose_name=_("published version")
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    changed_at = models.DateTimeField(_("changed"), auto_now=True)
 
     class Meta:
         verbose_name = _("template")
@@ -100,15 +116,98 @@ class Template(models.Model):
     def __str__(self) -> str:
         return f"{self.key} ({self.language})"
 
+    @property
+    def html(self) -> str:
+        """Raises formats.NotWellFormed."""
+        return formats.html(self.source, self.format)
+
     def clean(self) -> None:
-        problems: dict[str, list[Any]] = {}
-        for problem in prepare.check(self.subject, self.html, self.text):
-            words = _("Line %(line)s: %(problem)s") % {"line": problem.line, "problem": problem.message}
-            problems.setdefault(problem.field, []).append(words)
+        problems = self.mistakes()
+        try:
+            variables.optional(self.optional)
+        except ValidationError as error:
+            problems["optional"] = error.messages
         if not isinstance(self.sample, dict):
             problems["sample"] = [_('Give an object of names and values, such as {"name": "Taro"}.')]
         if problems:
             raise ValidationError(problems)
+
+    def mistakes(self, known: Collection[str] | None = None) -> dict[str, list[Any]]:
+        """What is wrong, by field. With `known`, placeholders that stand for no such variable count, too."""
+        problems: dict[str, list[Any]] = {}
+        try:
+            html = self.html
+        except formats.NotWellFormed as error:
+            problems["source"], html = [str(error)], ""
+        for problem in prepare.check(self.subject, html if self.format == Format.HTML else "", self.text, known):
+            words = _("Line %(line)s: %(problem)s") % {"line": problem.line, "problem": problem.message}
+            problems.setdefault("source" if problem.field == "html" else problem.field, []).append(words)
+        if self.format != Format.HTML and html:
+            # Its lines are not those that were written.
+            problems.setdefault("source", []).extend(problem.message for problem in prepare.check("", html, "", known))
+        return {field: found for field, found in problems.items() if found}
+
+    @property
+    def changed(self) -> bool:
+        """Whether what was written differs from what is sent."""
+        return self.published is None or any(getattr(self, name) != getattr(self.published, name) for name in WORDS)
+
+    @transaction.atomic
+    def publish(self, by: Model | None, note: str = "") -> TemplateVersion:
+        """Make what is written now what is sent from now on. Raises ValidationError for what a mail could not be made of."""
+        Template.objects.select_for_update().get(pk=self.pk)
+        if problems := {**self.mistakes(self.sample.keys())}:
+            raise ValidationError([words for found in problems.values() for words in found])
+        variables.check(self)
+        last = self.versions.order_by("-number").values_list("number", flat=True).first() or 0
+        words = {name: getattr(self, name) for name in WORDS}
+        version = self.versions.create(number=last + 1, html=self.html, note=note, published_by=by, **words)
+        self.use(version)
+        return version
+
+    def use(self, version: TemplateVersion) -> None:
+        """Send this version from now on; what is written stays."""
+        Template.objects.filter(pk=self.pk).update(published=version)
+        self.published = version
+
+    def take_back(self, version: TemplateVersion) -> None:
+        """Write on from this version; what is sent stays."""
+        for name in WORDS:
+            setattr(self, name, getattr(version, name))
+        self.save()
+
+
+# What a version keeps of a template as it was written.
+WORDS = ("format", "subject", "source", "text", "sample", "optional")
+
+
+class TemplateVersion(models.Model):
+    """A template as it was published once. It never changes."""
+
+    template = models.ForeignKey(Template, models.CASCADE, related_name="versions", verbose_name=_("template"))
+    number = models.PositiveIntegerField(_("number"))
+    format = models.CharField(_("written in"), max_length=10, choices=Format)
+    subject = models.CharField(_("subject"), max_length=1000)
+    source = models.TextField(_("words"))
+    # Of the source, as it is sent: made once.
+    html = models.TextField(_("HTML"))
+    text = models.TextField(_("text"), blank=True)
+    sample = models.JSONField(_("variables, with samples"), default=dict)
+    optional = models.CharField(_("may be missing"), max_length=1000, blank=True)
+    note = models.CharField(_("note"), max_length=200, blank=True)
+    published_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False, verbose_name=_("published by")
+    )
+    published_at = models.DateTimeField(_("published"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("version of a template")
+        verbose_name_plural = _("versions of templates")
+        ordering = ["-number"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["template", "number"], name="transactional_version_once")]
+
+    def __str__(self) -> str:
+        return f"{self.template} {self.number}"
 
 
 class Submission(models.Model):
@@ -118,6 +217,7 @@ class Submission(models.Model):
         BACKEND = "backend", _("Django backend")
         API = "api", _("HTTP API")
         SMTP = "smtp", _("SMTP submission")
+        ADMIN = "admin", _("a test by staff")
 
     # Empty: MailHub's own mail.
     project = models.ForeignKey(
@@ -125,6 +225,9 @@ class Submission(models.Model):
     )
     content = models.OneToOneField(Content, models.PROTECT, related_name="submission", verbose_name=_("content"))
     via = models.CharField(_("came by"), max_length=10, choices=Via)
+    # Key of the template it was made from, and which of its versions; empty for a finished mail.
+    template = models.CharField(_("template"), max_length=100, blank=True, default="", db_default="")
+    version = models.PositiveIntegerField(_("version"), null=True, blank=True)
     # Who handed it in and from where, as it was then: credentials are deleted when they are revoked.
     origin = models.CharField(_("handed in by"), max_length=300, blank=True)
     # The same key again gives the same answer and no second mail.
@@ -138,7 +241,7 @@ class Submission(models.Model):
         verbose_name_plural = _("submissions")
         ordering = ["-id"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(via__in=["backend", "api", "smtp"]), name="transactional_submission_via"),
+            models.CheckConstraint(condition=Q(via__in=["backend", "api", "smtp", "admin"]), name="transactional_submission_via"),
             # Also the index that sending.send() looks the key up by.
             models.UniqueConstraint(
                 fields=["project", "idempotency_key"], name="transactional_submission_once", condition=~Q(idempotency_key="")
@@ -148,6 +251,11 @@ class Submission(models.Model):
                 name="transactional_submission_own_once",
                 condition=Q(project__isnull=True) & ~Q(idempotency_key=""),
             ),
+        ]
+        indexes: ClassVar = [
+            # The message log: a project's mails, and a template's, the newest first.
+            models.Index(fields=["project", "id"], name="transactional_submission_of"),
+            models.Index(fields=["template", "id"], name="transactional_submission_by", condition=~Q(template="")),
         ]
 
     def __str__(self) -> str:

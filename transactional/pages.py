@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import wraps
 from typing import Any
 
 from cryptography.fernet import InvalidToken
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.html import escape, format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from mailhub.delivery import prepare, preview
+from mailhub.delivery import formats, preview
 from mailhub.delivery.models import Message
+from mailhub.delivery.rendering import Rendered
 from mailhub.lib import fields
 from mailhub.relays.base import Refused
 from mailhub.relays.models import Stream
 from mailhub.relays.pages import demand, page
 from mailhub.senders.models import Sender
-from transactional import samples
+from transactional import samples, sending, variables
 from transactional.connect import Access
-from transactional.forms import CredentialForm
-from transactional.models import Credential, Project, Submission, Template
+from transactional.forms import CredentialForm, PublishForm, TestForm
+from transactional.models import Credential, Project, Submission, Template, TemplateVersion
+from transactional.requests import NotAccepted
 
 # Where a new secret waits, encrypted, for the one page that shows it.
 ISSUED = "transactional.issued"
@@ -130,26 +137,160 @@ def _log(request: HttpRequest, project: Project, words: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------- templates
 
 
+# How a template is looked at: what the switch calls it, and the query that its frame has.
+VIEWS = (("desktop", gettext_lazy("Desktop"), ""), ("phone", gettext_lazy("Phone"), ""), ("dark", gettext_lazy("Dark"), "?dark=1"))
+
+
 def desk(template: Template) -> dict[str, Any]:
     """What a template's own page shows beside its fields."""
     written = {other.language: other.pk for other in Template.objects.filter(key=template.key).only("language")}
     sample = template.sample if isinstance(template.sample, dict) else {}
-    try:
+    said = None
+    with suppress(Refused, formats.NotWellFormed):
         said = preview.render(template.subject, template.html, template.text, sample)
-    except Refused:
-        said = None
+    lacking = [words for found in template.mistakes(sample.keys()).values() for words in found]
+    version = template.published
     return {
         "said": said,
-        "lacking": sorted({problem.message for problem in prepare.check(template.subject, template.html, template.text, sample.keys())}),
+        "lacking": sorted(set(map(str, lacking))),
         "languages": [(code, name, written.get(code)) for code, name in settings.LANGUAGES],
+        "views": VIEWS,
+        "version": version,
+        "changed": template.changed,
+        "variables": list(variables.names(sample)),
+        "spared": [name.strip() for name in template.optional.split(",") if name.strip()],
     }
 
 
+def of_template(permission: str) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
+    """A view of the template that the URL names, and of one of its versions where it names one."""
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def wrapped(request: HttpRequest, pk: int, number: int | None = None) -> HttpResponse:
+            demand(request, f"transactional.{permission}_template")
+            template = get_object_or_404(Template.objects.select_related("published"), pk=pk)
+            if number is None:
+                return view(request, template)
+            return view(request, template, get_object_or_404(template.versions, number=number))
+
+        return wrapped
+
+    return decorate
+
+
 @require_safe
-def show_template(request: HttpRequest, pk: int) -> HttpResponse:
-    demand(request, "transactional.view_template")
-    template = get_object_or_404(Template, pk=pk)
-    return preview.frame(template.subject, template.html, template.text, template.sample)
+@of_template("view")
+def show_template(request: HttpRequest, template: Template, version: TemplateVersion | None = None) -> HttpResponse:
+    """For a frame: what is written, or a version."""
+    dark = "dark" in request.GET
+    words = version or template
+    try:
+        return preview.frame(words.subject, words.html, words.text, words.sample, dark=dark)
+    except formats.NotWellFormed as error:
+        return preview.framed(str(escape(error)), preview.POLICY)
+
+
+@of_template("change")
+def publish(request: HttpRequest, template: Template) -> HttpResponse:
+    """Asks first, and says what changes."""
+    form = PublishForm(request.POST or None)
+    if form.is_valid():
+        try:
+            version = template.publish(_user(request), form.cleaned_data["note"])
+        except ValidationError as error:
+            form.add_error(None, error)
+        else:
+            return _told(request, template, _("Published as version %(number)s.") % {"number": version.number})
+    title = _("Publish “%(template)s”?") % {"template": template}
+    context = {"template": template, "version": template.published, "form": form}
+    return page(request, "admin/transactional/template/publish.html", title, Template, **context)
+
+
+@require_safe
+@of_template("view")
+def versions(request: HttpRequest, template: Template) -> HttpResponse:
+    """All that were published, the newest first."""
+    found = template.versions.select_related("published_by").defer("html", "text", "sample")
+    title = _("Versions of “%(template)s”") % {"template": template}
+    return page(request, "admin/transactional/template/versions.html", title, Template, template=template, versions=found)
+
+
+@require_safe
+@of_template("view")
+def version(request: HttpRequest, template: Template, version: TemplateVersion) -> HttpResponse:
+    """One of them, and how it differs from what is sent."""
+    with suppress(Refused):
+        said = preview.render(version.subject, version.html, version.text, version.sample)
+        return _version(request, template, version, said)
+    return _version(request, template, version, None)
+
+
+def _version(request: HttpRequest, template: Template, version: TemplateVersion, said: Rendered | None) -> HttpResponse:
+    title = _("Version %(number)s") % {"number": version.number}
+    current = template.published
+    lines = differing(version, current) if current and current != version else []
+    context = {"template": template, "version": version, "said": said, "views": VIEWS, "lines": lines, "current": current}
+    return page(request, "admin/transactional/template/version.html", title, Template, **context)
+
+
+def differing(old: TemplateVersion, new: TemplateVersion) -> list[tuple[str, str]]:
+    """Lines of `old` that `new` has otherwise, and those of `new`, each with "-", "+" or " "."""
+    found = []
+    for part in ("subject", "source", "text"):
+        for line in difflib.unified_diff(getattr(old, part).splitlines(), getattr(new, part).splitlines(), lineterm="", n=2):
+            if not line.startswith(("---", "+++")):
+                found.append((line[0], line[1:] if line[0] != "@" else line))
+    return found
+
+
+@of_template("change")
+def roll_back(request: HttpRequest, template: Template, version: TemplateVersion) -> HttpResponse:
+    """Asks first."""
+    if request.method == "POST":
+        template.use(version)
+        return _told(request, template, _("Version %(number)s is what is sent now.") % {"number": version.number})
+    title = _("Send version %(number)s again?") % {"number": version.number}
+    back = reverse("admin:transactional_template_versions", args=[template.pk])
+    context = {"template": template, "version": version, "button": _("Send this version"), "back": back}
+    return page(request, "admin/transactional/template/roll_back.html", title, Template, **context)
+
+
+@require_POST
+@of_template("change")
+def take_back(request: HttpRequest, template: Template, version: TemplateVersion) -> HttpResponse:
+    template.take_back(version)
+    return _told(request, template, _("What is written here is version %(number)s again.") % {"number": version.number})
+
+
+@of_template("change")
+def test_template(request: HttpRequest, template: Template) -> HttpResponse:
+    """Sends what is written, with the samples, to one address."""
+    form = TestForm(request.POST or None, initial={"address": _user(request).email})
+    if form.is_valid():
+        try:
+            submission = sending.send_draft(template, form.cleaned_data["sender"], form.cleaned_data["address"])
+        except NotAccepted as refused:
+            form.add_error(None, f"{refused.problem} {refused.remedy}".strip())
+        else:
+            mail = submission.content.messages.get()
+            link = format_html('<a href="{}">{}</a>', reverse("admin:delivery_message_change", args=[mail.pk]), _("See what becomes of it"))
+            words = _("A test is on its way to %(address)s.") % {"address": mail.address}
+            messages.success(request, format_html("{} {}", words, link))
+            return redirect("admin:transactional_template_change", template.pk)
+    title = _("Send a test of “%(template)s”") % {"template": template}
+    return page(request, "admin/transactional/template/test.html", title, Template, template=template, form=form)
+
+
+def _told(request: HttpRequest, template: Template, words: str) -> HttpResponse:
+    admin.site.get_model_admin(Template).log_change(request, template, words)
+    messages.success(request, words)
+    return redirect("admin:transactional_template_change", template.pk)
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # noqa: S101  admin_view() lets nobody else in
+    return request.user
 
 
 @require_POST

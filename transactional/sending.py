@@ -12,13 +12,13 @@ from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from mailhub.delivery import queue
+from mailhub.delivery import formats, queue
 from mailhub.delivery.models import Content
 from mailhub.lib import addresses, clock
 from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
-from transactional import contents
-from transactional.models import Project, Submission
+from transactional import contents, variables
+from transactional.models import Project, Submission, Template, TemplateVersion
 from transactional.requests import Conflict, Forbidden, Invalid, NotAccepted, Request
 
 MOST_RECIPIENTS = 1_000
@@ -52,6 +52,18 @@ def send_all(requests: Sequence[Request]) -> list[Submission | NotAccepted]:
     return [next(answers) if isinstance(outcome, _Fit) else outcome for outcome in outcomes]
 
 
+def send_draft(template: Template, sender: Sender, address: str) -> Submission:
+    """A template as it is written now, filled in with its samples, to somebody of ours. Raises Invalid."""
+    try:
+        variables.check(template)
+    except ValidationError as error:
+        raise Invalid("template", error.messages[0]) from None
+    except formats.NotWellFormed as error:
+        raise Invalid("template", str(error)) from None
+    request = Request(sender=sender.email, recipients=[address], via=Submission.Via.ADMIN, template=template.key)
+    return _accept([_Fit(request, "", contents.frozen(template, sender), sender, [address], contents.snapshot(template.sample), None)])[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Fit:
     """A request that nothing is wrong with, and what becomes of it."""
@@ -62,6 +74,8 @@ class _Fit:
     sender: Sender
     recipients: Sequence[str]
     data: dict[str, Any]
+    #: of the template it was filled in from
+    version: TemplateVersion | None
 
 
 #: (project, address) -> the sender, or why it may not be used
@@ -78,10 +92,14 @@ def _looked_at(request: Request, senders: Senders) -> _Fit | Submission | NotAcc
             return earlier
         sender = _sender(request, senders)
         recipients = _recipients(request.recipients)
-        content = contents.finished(request, sender) if request.raw else contents.filled_in(request, sender, recipients[0], data)
+        version = None
+        if request.raw:
+            content = contents.finished(request, sender)
+        else:
+            content, version = contents.filled_in(request, sender, recipients[0], data)
     except NotAccepted as error:
         return error
-    return _Fit(request, digest, content, sender, recipients, {} if request.raw else data)
+    return _Fit(request, digest, content, sender, recipients, {} if request.raw else data, version)
 
 
 @transaction.atomic
@@ -94,6 +112,8 @@ def _accept(fits: Sequence[_Fit]) -> list[Submission]:
             content=fit.content,
             via=fit.request.via,
             origin=fit.request.origin[:ORIGIN],
+            template=fit.request.template,
+            version=fit.version.number if fit.version else None,
             idempotency_key=fit.request.idempotency_key,
             digest=fit.digest,
             accepted_at=now,

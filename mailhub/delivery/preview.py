@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,13 +26,23 @@ def render(subject: str, html: str, text: str, data: Mapping[str, Any]) -> Rende
         raise prepare.refusal(error) from error
 
 
-def frame(subject: str, html: str, text: str, data: Mapping[str, Any]) -> HttpResponse:
-    """What stands in an <iframe sandbox>: the HTML, or the reason why there is none."""
+def frame(subject: str, html: str, text: str, data: Mapping[str, Any], *, dark: bool | None = None) -> HttpResponse:
+    """What stands in an <iframe sandbox>: the HTML, or the reason why there is none. `dark`: as shaded() has it."""
     try:
         page = render(subject, html, text, data).html
     except Refused as refusal:
         page = format_html("<p>{}</p>", refusal.reply.text)
-    return framed(page, POLICY)
+    return framed(page if dark is None else shaded(page, dark=dark), POLICY)
+
+
+SCHEME = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)", re.IGNORECASE)
+
+
+def shaded(page: str, *, dark: bool) -> str:
+    """The page as a mail program in that colour scheme shows it, whatever this browser's own is."""
+    scheme = "dark" if dark else "light"
+    made = SCHEME.sub(lambda found: "(min-width: 0)" if found[1].lower() == scheme else "(max-width: 0)", page)
+    return made.replace("</head>", f"<style>:root {{ color-scheme: {scheme}; }}</style></head>", 1)
 
 
 def framed(page: str, policy: str) -> HttpResponse:

@@ -11,6 +11,15 @@ from transactional.models import Credential, Project, Template
 from transactional.smtpd import certificates, protocol
 
 
+def make_template(**changes: object) -> Template:
+    """Published."""
+    words = {"subject": "Order {{ order.number }}", "source": "<p>Dear {{ name }}, {{ order.number }}</p>"}
+    sample = {"name": "Taro", "order": {"number": "R-1"}}
+    template = Template.objects.create(**{"key": "order-confirmation", "language": "en", **words, "sample": sample, **changes})
+    template.publish(None)
+    return template
+
+
 @pytest.fixture
 def sender(db: None) -> Sender:
     sender = Sender.objects.create(email="shop@example.com", name="緑茶堂", reply_to="help@example.com")
@@ -27,9 +36,7 @@ def project(sender: Sender) -> Project:
 
 @pytest.fixture
 def template(db: None) -> Template:
-    return Template.objects.create(
-        key="order-confirmation", language="en", subject="Order {{ order.number }}", html="<p>Dear {{ name }}, {{ order.number }}</p>"
-    )
+    return make_template()
 
 
 # ------------------------------------------------------------------------------------------------------------ SMTP submission

@@ -187,13 +187,13 @@ def test_revoking_asks_first(admin_client: Client, project: Project, credential:
 
 
 def fields(**changes: str) -> dict[str, str]:
-    words = {"subject": "Order {{ order.number }}", "html": "<p>Dear {{ name }}</p>", "text": "", "sample": "{}"}
-    return {"key": "order", "language": "en", **words, **changes}
+    words = {"subject": "Order {{ order.number }}", "source": "<p>Dear {{ name }}</p>", "text": "", "sample": "{}"}
+    return {"key": "order", "language": "en", "format": "html", "optional": "", **words, **changes}
 
 
 def test_mistakes_in_a_template_are_told_by_line(admin_client: Client) -> None:
     add = reverse("admin:transactional_template_add")
-    shown = text(admin_client.post(add, fields(html="<p>\n{% if %}</p>", text="a\nb\n{{ name | nonsense }}", sample='{\n"name": }')))
+    shown = text(admin_client.post(add, fields(source="<p>\n{% if %}</p>", text="a\nb\n{{ name | nonsense }}", sample='{\n"name": }')))
     assert "Line 2: Expected an expression" in shown and "Line 3: No filter named" in shown and "Line 2: Expecting value" in shown
     assert "Give an object of names and values" in text(admin_client.post(add, fields(sample="[1]")))
     assert "Give an object of names and values" in text(admin_client.post(add, fields(sample='"x"')))
@@ -211,7 +211,7 @@ def test_sample_data_is_written_as_people_read_it(admin_client: Client, template
 
 
 def test_the_preview_shows_the_sample_data_and_can_do_nothing(admin_client: Client, template: Template) -> None:
-    Template.objects.update(sample={"name": "太郎", "order": {"number": "R-17"}}, html="<p>{{ name }}</p><script>alert(1)</script>")
+    Template.objects.update(sample={"name": "太郎", "order": {"number": "R-17"}}, source="<p>{{ name }}</p><script>alert(1)</script>")
     url = reverse("admin:transactional_template_preview", args=[template.pk])
     frame = admin_client.get(url)
     assert "<p>太郎</p>" in text(frame)
@@ -220,7 +220,7 @@ def test_the_preview_shows_the_sample_data_and_can_do_nothing(admin_client: Clie
     assert f'<iframe sandbox src="{url}"' in shown and "Order R-17" in shown
     assert "<script>alert" not in shown
     # As it stands in the table, without having been checked.
-    Template.objects.update(html="{% if %}")
+    Template.objects.update(source="{% if %}")
     assert "Line 1" in text(admin_client.get(url))
     assert admin_client.get(change(template)).status_code == 200
 
@@ -238,7 +238,7 @@ def test_a_template_leads_to_its_other_languages(admin_client: Client, template:
     assert link in text(admin_client.get(change(template)))
     begun = text(admin_client.get(link.replace("&amp;", "&")))
     assert f'value="{template.key}"' in begun and '<option value="ja" selected>' in begun
-    other = Template.objects.create(key=template.key, language="ja", subject="ご注文", html="<p>茶</p>")
+    other = Template.objects.create(key=template.key, language="ja", subject="ご注文", source="<p>茶</p>")
     shown = text(admin_client.get(change(template)))
     assert link not in shown and change(other) in shown
 

@@ -3,6 +3,7 @@
 import django.db.models.deletion
 import mailhub.lib.headers
 import uuid
+from django.conf import settings
 from django.db import migrations, models
 
 
@@ -11,6 +12,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
         ('delivery', '0001_initial'),
         ('senders', '0001_initial'),
     ]
@@ -37,11 +39,14 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.SlugField(help_text='The name by which sites ask for it, such as order-confirmation.', max_length=100, verbose_name='key')),
                 ('language', models.CharField(choices=[('en', 'English'), ('ja', 'Japanese')], max_length=10, verbose_name='language')),
+                ('format', models.CharField(choices=[('html', 'HTML'), ('markdown', 'Markdown'), ('mjml', 'MJML')], default='html', max_length=10, verbose_name='written in')),
                 ('subject', models.CharField(max_length=1000, validators=[mailhub.lib.headers.one_line], verbose_name='subject')),
-                ('html', models.TextField(verbose_name='HTML')),
-                ('text', models.TextField(blank=True, help_text='Empty: made from the HTML.', verbose_name='text')),
-                ('sample', models.JSONField(blank=True, default=dict, help_text='Values for the placeholders in the preview, as JSON. Sites send their own.', verbose_name='sample data')),
+                ('source', models.TextField(verbose_name='words')),
+                ('text', models.TextField(blank=True, help_text='Empty: made from the words above.', verbose_name='text')),
+                ('sample', models.JSONField(blank=True, default=dict, help_text='Every value that a site has to give, with a sample of it, as JSON. A mail that lacks one is refused, by its name.', verbose_name='variables, with samples')),
+                ('optional', models.CharField(blank=True, help_text='Names of variables that a site may leave out, with commas between them, such as order.coupon, items.note.', max_length=1000, verbose_name='may be missing')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
+                ('changed_at', models.DateTimeField(auto_now=True, verbose_name='changed')),
             ],
             options={
                 'verbose_name': 'template',
@@ -49,6 +54,35 @@ class Migration(migrations.Migration):
                 'ordering': ['key', 'language'],
                 'constraints': [models.UniqueConstraint(fields=('key', 'language'), name='transactional_template_once')],
             },
+        ),
+        migrations.CreateModel(
+            name='TemplateVersion',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.PositiveIntegerField(verbose_name='number')),
+                ('format', models.CharField(choices=[('html', 'HTML'), ('markdown', 'Markdown'), ('mjml', 'MJML')], max_length=10, verbose_name='written in')),
+                ('subject', models.CharField(max_length=1000, verbose_name='subject')),
+                ('source', models.TextField(verbose_name='words')),
+                ('html', models.TextField(verbose_name='HTML')),
+                ('text', models.TextField(blank=True, verbose_name='text')),
+                ('sample', models.JSONField(default=dict, verbose_name='variables, with samples')),
+                ('optional', models.CharField(blank=True, max_length=1000, verbose_name='may be missing')),
+                ('note', models.CharField(blank=True, max_length=200, verbose_name='note')),
+                ('published_at', models.DateTimeField(auto_now_add=True, verbose_name='published')),
+                ('published_by', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='published by')),
+                ('template', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='transactional.template', verbose_name='template')),
+            ],
+            options={
+                'verbose_name': 'version of a template',
+                'verbose_name_plural': 'versions of templates',
+                'ordering': ['-number'],
+                'constraints': [models.UniqueConstraint(fields=('template', 'number'), name='transactional_version_once')],
+            },
+        ),
+        migrations.AddField(
+            model_name='template',
+            name='published',
+            field=models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='transactional.templateversion', verbose_name='published version'),
         ),
         migrations.CreateModel(
             name='Credential',
@@ -74,7 +108,9 @@ class Migration(migrations.Migration):
             name='Submission',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('via', models.CharField(choices=[('backend', 'Django backend'), ('api', 'HTTP API'), ('smtp', 'SMTP submission')], max_length=10, verbose_name='came by')),
+                ('via', models.CharField(choices=[('backend', 'Django backend'), ('api', 'HTTP API'), ('smtp', 'SMTP submission'), ('admin', 'a test by staff')], max_length=10, verbose_name='came by')),
+                ('template', models.CharField(blank=True, db_default='', default='', max_length=100, verbose_name='template')),
+                ('version', models.PositiveIntegerField(blank=True, null=True, verbose_name='version')),
                 ('origin', models.CharField(blank=True, max_length=300, verbose_name='handed in by')),
                 ('idempotency_key', models.CharField(blank=True, max_length=100, verbose_name='idempotency key')),
                 ('digest', models.CharField(blank=True, max_length=64)),
@@ -86,7 +122,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'submission',
                 'verbose_name_plural': 'submissions',
                 'ordering': ['-id'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('via__in', ['backend', 'api', 'smtp'])), name='transactional_submission_via'), models.UniqueConstraint(condition=models.Q(('idempotency_key', ''), _negated=True), fields=('project', 'idempotency_key'), name='transactional_submission_once'), models.UniqueConstraint(condition=models.Q(('project__isnull', True), models.Q(('idempotency_key', ''), _negated=True)), fields=('idempotency_key',), name='transactional_submission_own_once')],
+                'indexes': [models.Index(fields=['project', 'id'], name='transactional_submission_of'), models.Index(condition=models.Q(('template', ''), _negated=True), fields=['template', 'id'], name='transactional_submission_by')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('via__in', ['backend', 'api', 'smtp', 'admin'])), name='transactional_submission_via'), models.UniqueConstraint(condition=models.Q(('idempotency_key', ''), _negated=True), fields=('project', 'idempotency_key'), name='transactional_submission_once'), models.UniqueConstraint(condition=models.Q(('project__isnull', True), models.Q(('idempotency_key', ''), _negated=True)), fields=('idempotency_key',), name='transactional_submission_own_once')],
             },
         ),
     ]

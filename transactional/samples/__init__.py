@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from transactional.models import Template
 
 FILES = Path(__file__).parent
@@ -40,12 +42,14 @@ def read(key: str, language: str) -> Sample:
 
 
 def load() -> int:
-    """Add the sample templates that are missing; returns how many. Those that staff have changed stay as they are."""
+    """Add the sample templates that are missing, published; returns how many. Those that staff have changed stay as they are."""
     count = 0
     for key in KEYS:
         for language in LANGUAGES:
             sample = read(key, language)
-            words = {"subject": sample.subject, "html": sample.html, "text": sample.text, "sample": sample.data}
-            _template, created = Template.objects.get_or_create(key=key, language=language, defaults=words)
-            count += created
+            words = {"subject": sample.subject, "source": sample.html, "text": sample.text, "sample": sample.data}
+            template, created = Template.objects.get_or_create(key=key, language=language, defaults=words)
+            if created:
+                template.publish(None, _("As MailHub brings it."))
+                count += 1
     return count

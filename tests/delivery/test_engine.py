@@ -530,18 +530,18 @@ def test_mails_with_which_workers_died_are_made_while_nothing_else_is_held(
     for pk, losses in suspects.items():
         Message.objects.filter(pk=pk).update(lost_leases=losses)
     make_group = engine.Drain.make_group
-    held: list[set[int]] = []
+    held: set[frozenset[int]] = set()
 
     def watching(self: engine.Drain, messages: list[Message]) -> Any:
         if suspects.keys() & self.held.keys():
-            held.append(set(self.held))
+            held.add(frozenset(self.held))
         return make_group(self, messages)
 
     monkeypatch.setattr(engine.Drain, "make_group", watching)
     engine.drain(relay, "transactional")
     assert books() == {"sent": 40}
     assert sorted(map(len, held)) == [1, 1, 1, 2]
-    assert set().union(*held) == suspects.keys()
+    assert frozenset().union(*held) == suspects.keys()
 
 
 def test_large_mails_are_loaded_few_at_a_time(relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ class EndpointAdmin(ExplainedDeletion[Endpoint]):
 class DeliveryAdmin(BigTableAdmin[Delivery]):
     lead = _("What was posted to webhooks and what they answered, the newest first. Taken posts are kept for a week, others for a month.")
     empty_hint = _("Nothing has been posted yet. Add a webhook and send it a test event.")
-    list_display = ("title", "state", "answer", "count", "tries", "tried_at")
+    list_display = ("title", "state", "answer", "count", "tried_at")
     list_filter = ("status", "endpoint")
     list_select_related = ("endpoint",)
     search_fields = ("public_id",)

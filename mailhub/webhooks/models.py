@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models import Max, Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from mailhub.delivery.models import Event
 from mailhub.lib import clock, states
@@ -110,7 +111,7 @@ class Delivery(models.Model):
         TEST = "test", _("test")
 
     class Status(models.TextChoices):
-        PENDING = "pending", _("waiting")  # made; not taken yet
+        PENDING = "pending", pgettext_lazy("webhook post", "waiting")  # made; not taken yet
         DELIVERED = "delivered", _("delivered")  # answered with 2xx
         REFUSED = "refused", _("refused")  # not taken and not tried again: a test, or an event that the other side refuses by itself
 

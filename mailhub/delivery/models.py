@@ -242,6 +242,8 @@ class Message(models.Model):
     address = models.CharField(_("recipient"), max_length=320)
     # The upper package's number for the recipient, which the unsubscribe token carries (campaigns: the contact's key).
     recipient_ref = models.BigIntegerField(null=True, blank=True)
+    # Likewise its number for the site that handed the mail in, 0 for none: of what waits, each site gets its fair part.
+    source_ref = models.BigIntegerField(default=0, db_default=0, editable=False)
     # What the content's placeholders stand for, as it was when the message was made.
     data = models.JSONField(_("merge data"), default=dict, blank=True)
     next_attempt_at = models.DateTimeField(_("next attempt"))
@@ -298,9 +300,9 @@ class Message(models.Model):
             models.UniqueConstraint(fields=["batch", "address"], name="delivery_message_once", condition=Q(batch__isnull=False)),
         ]
         indexes: ClassVar = [
-            # queue.claim() and queue.due(): waiting transactional mail of a sender to a destination, the longest due first.
+            # queue.claim() and queue.due(): waiting transactional mail of a sender and site to a destination, the longest due first.
             models.Index(
-                fields=["sender", "destination", "next_attempt_at", "id"],
+                fields=["sender", "source_ref", "destination", "next_attempt_at", "id"],
                 name="delivery_message_lane",
                 condition=Q(status__in=["queued", "deferred"], stream="transactional"),
             ),

@@ -235,9 +235,9 @@ WHERE id = %s AND expires_at > clock_timestamp() RETURNING clock_timestamp()
 
 
 def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None) -> list[Message]:
-    """Take up to `limit` due messages that the lease's relay serves now: transactional ones first, fairly from each sender, then fairly
-    from each batch, unless the lease is one for transactional mail; to the destinations in `room` no more than it says. When it takes
-    nothing, there is nothing that may go at present.
+    """Take up to `limit` due messages that the lease's relay serves now: transactional ones first, fairly from each site (or sender, where
+    it is no site's), then fairly from each batch, unless the lease is one for transactional mail; to the destinations in `room` no more
+    than it says. When it takes nothing, there is nothing that may go at present.
 
     Those that must not be mailed, or that nobody wants any more, are settled on the way. Raises LeaseLost."""
     more = True
@@ -339,7 +339,8 @@ def _due(lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limi
     return found
 
 
-# -- lanes: what waits of one sender (transactional mail) or batch for one destination. One that is parked is not looked at, however long.
+# -- lanes: what waits of one sender and site (transactional mail) or of one batch for one destination. One that is parked is not looked at,
+# however long.
 
 BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 
@@ -348,33 +349,74 @@ BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 class _Lane:
     #: key of the sender, or of the batch
     source: int
+    #: Message.source_ref; 0 for a batch
+    ref: int
     sender_domain: str
     destination: str
     share: Share
     #: when the last that was taken was due, and its key: those that follow are next
     last: tuple[datetime, int] = BEGINNING
 
+    @property
+    def of(self) -> tuple[int, int]:
+        """Whose it is: a site's, whatever it sends from, or a sender's or batch's that belongs to none."""
+        return (self.ref, 0) if self.ref else (0, self.source)
+
 
 def _lanes(stream: Stream, shares: Sequence[Share], openings: shaping.Openings, now: datetime) -> list[list[_Lane]]:
-    """The lanes from which something may be taken, by their source."""
+    """The lanes from which something may be taken, by whose they are."""
     lanes = []
+    refs = _waiting_refs() if stream == Stream.TRANSACTIONAL else {}
     for (route, default_for), parts in groupby(shares, key=lambda share: (share.route, share.default_for)):
         open_to = [(share, key) for share in parts for key in sorted(share.destinations)]
         is_default = default_for == stream
-        sources = _senders(route, is_default) if stream == Stream.TRANSACTIONAL else _batches(route, is_default)
+        sources = _senders(refs, route, is_default) if stream == Stream.TRANSACTIONAL else _batches(route, is_default)
         for source, domain, address, pool in sources:
             covered = [(share, key) for share, key in open_to if share.kind.covers(stream, address, pool)]
-            lanes += [_Lane(source, domain, key, share) for share, key in covered if openings.of(key, domain) != 0]
-    return [list(group) for _source, group in groupby(_stocked(stream, lanes, now), key=lambda lane: lane.source)]
+            open_now = [(share, key) for share, key in covered if openings.of(key, domain) != 0]
+            lanes += [_Lane(source, ref, domain, key, share) for ref in refs.get(source, [0]) for share, key in open_now]
+    stocked = sorted(_stocked(stream, lanes, now), key=lambda lane: lane.of)
+    return [list(group) for _of, group in groupby(stocked, key=lambda lane: lane.of)]
 
 
-def _senders(route: int, is_default: bool) -> QuerySet[Sender, tuple[int, str, str, int | None]]:
-    """Of transactional mail that waits, due or not. Index delivery_message_lane: one probe a sender."""
+def _waiting_refs() -> dict[int, list[int]]:
+    """The senders of transactional mail that waits, due or not, each with the sites that it waits for.
+
+    Index delivery_message_lane: on PostgreSQL one probe a sender and site, however much waits of each."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(WAITING_REFS)
+            pairs = cursor.fetchall()
+    else:
+        waiting = Message.objects.filter(stream=Stream.TRANSACTIONAL, status__in=WAITING)
+        pairs = list(waiting.order_by("sender", "source_ref").values_list("sender", "source_ref").distinct())
+    refs: dict[int, list[int]] = {}
+    for sender, ref in pairs:
+        refs.setdefault(sender, []).append(ref)
+    return refs
+
+
+_FIRST_REF = """
+SELECT sender_id, source_ref FROM delivery_message WHERE stream = 'transactional' AND status IN ('queued', 'deferred') {after}
+ORDER BY sender_id, source_ref LIMIT 1
+"""
+WAITING_REFS = f"""
+WITH RECURSIVE line AS (
+    ({_FIRST_REF.format(after="")})
+    UNION ALL
+    SELECT following.* FROM line CROSS JOIN LATERAL (
+        {_FIRST_REF.format(after="AND (sender_id, source_ref) > (line.sender_id, line.source_ref)")}
+    ) AS following
+) SELECT sender_id, source_ref FROM line
+"""  # noqa: S608  of the words above
+
+
+def _senders(among: Collection[int], route: int, is_default: bool) -> QuerySet[Sender, tuple[int, str, str, int | None]]:
+    """Those of the senders that the route serves."""
     mine = Q(transactional_route=route)
     if is_default:
         mine |= Q(transactional_route__isnull=True)
-    waiting = Message.objects.filter(sender=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=WAITING)
-    senders = Sender.objects.filter(mine, Exists(waiting), status=Sender.Status.CONFIRMED)
+    senders = Sender.objects.filter(mine, pk__in=among, status=Sender.Status.CONFIRMED)
     return senders.order_by().values_list("pk", "domain__name", "email", "pool")
 
 
@@ -400,10 +442,10 @@ def _fairly(stream: Stream, sources: list[list[_Lane]], openings: shaping.Openin
     found: dict[Message, str] = {}
     while len(found) < limit and (asked := _parts(left, openings, limit - len(found))):
         got: dict[_Lane, int] = dict.fromkeys(asked, 0)
-        by_place = {(lane.source, lane.destination): lane for lane in asked}
+        by_place = {(lane.source, lane.ref, lane.destination): lane for lane in asked}
         for message in _take(stream, asked, now):
-            source = message.sender_id if stream == Stream.TRANSACTIONAL else message.batch_id
-            lane = by_place[source or 0, message.destination_id or OTHER]
+            source = (message.sender_id, message.source_ref) if stream == Stream.TRANSACTIONAL else (message.batch_id or 0, 0)
+            lane = by_place[*source, message.destination_id or OTHER]
             got[lane] += 1
             lane.last = max(lane.last, (message.next_attempt_at, message.pk))
             found[message] = lane.sender_domain
@@ -433,8 +475,9 @@ def _parts(left: Sequence[Sequence[_Lane]], openings: shaping.Openings, limit: i
 def _take(stream: Stream, asked: Mapping[_Lane, int], now: datetime) -> list[Message]:
     """Lock the next messages of each lane, those that others have locked passed over.
 
-    Index delivery_message_lane or delivery_message_waiting: an equality on source and destination, then rows in the order wanted; no sort,
-    and what waits in other lanes is never passed. On PostgreSQL one statement for all of them: 5 us a lane that turns out to be empty."""
+    Index delivery_message_lane or delivery_message_waiting: an equality on source, site and destination, then rows in the order wanted; no
+    sort, and what waits in other lanes is never passed. On PostgreSQL one statement for all of them: 5 us a lane that turns out to be
+    empty."""
     if connection.vendor != "postgresql":
         return [message for lane, wanted in asked.items() for message in _of_lane(stream, lane, now)[:wanted]]
     with connection.cursor() as cursor:
@@ -445,8 +488,8 @@ def _take(stream: Stream, asked: Mapping[_Lane, int], now: datetime) -> list[Mes
 
 # What a drain needs of a message. The rest is read should anybody ask.
 TAKEN = (
-    "id", "public_id", "stream", "status", "batch_id", "content_id", "sender_id", "destination_id", "address", "recipient_ref",
-    "attempts", "lost_leases", "repeated", "data", "created_at", "next_attempt_at", "expires_at",
+    "id", "public_id", "stream", "status", "batch_id", "content_id", "sender_id", "source_ref", "destination_id", "address",
+    "recipient_ref", "attempts", "lost_leases", "repeated", "data", "created_at", "next_attempt_at", "expires_at",
 )  # fmt: skip
 _COLUMNS = ", ".join(f"date_part('epoch', message.{name})" if name.endswith("_at") else f"message.{name}" for name in TAKEN)
 
@@ -475,7 +518,7 @@ def _stocked(stream: Stream, lanes: Sequence[_Lane], now: datetime) -> list[_Lan
 
 
 def _of_lane(stream: Stream, lane: _Lane, now: datetime) -> QuerySet[Message]:
-    of = {"sender" if stream == Stream.TRANSACTIONAL else "batch": lane.source}
+    of = {"sender": lane.source, "source_ref": lane.ref} if stream == Stream.TRANSACTIONAL else {"batch": lane.source}
     waiting = Message.objects.filter(stream=stream, destination=lane.destination, status__in=WAITING, next_attempt_at__lte=now, **of)
     at, pk = lane.last
     waiting = waiting.filter(Q(next_attempt_at__gt=at) | Q(next_attempt_at=at, pk__gt=pk)).order_by("next_attempt_at", "pk")
@@ -487,25 +530,26 @@ def _of_lane(stream: Stream, lane: _Lane, now: datetime) -> QuerySet[Message]:
 
 def _arrays(lanes: Sequence[_Lane]) -> list[list[object]]:
     columns = zip(
-        *((lane.source, lane.destination, lane.share.low, lane.share.high, lane.share.total, *lane.last) for lane in lanes), strict=True
+        *((lane.source, lane.ref, lane.destination, lane.share.low, lane.share.high, lane.share.total, *lane.last) for lane in lanes),
+        strict=True,
     )
     return [list(column) for column in columns]
 
 
 _LANES = """
-unnest(%s::bigint[], %s::varchar[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[])
-    WITH ORDINALITY AS lane (source, destination, low, high, total, last_at, last_id, wanted, place)
+unnest(%s::bigint[], %s::bigint[], %s::varchar[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bigint[])
+    WITH ORDINALITY AS lane (source, ref, destination, low, high, total, last_at, last_id, wanted, place)
 """
 _DUE = """
 FROM delivery_message AS message
-WHERE message.{source} = lane.source AND message.destination_id = lane.destination
+WHERE {source} AND message.destination_id = lane.destination
     AND message.stream = '{stream}' AND message.status IN ('queued', 'deferred')
     AND message.next_attempt_at <= %s AND (message.next_attempt_at, message.id) > (lane.last_at, lane.last_id)
     AND message.id %% lane.total >= lane.low AND message.id %% lane.total < lane.high
 """
 _OF = {
-    Stream.TRANSACTIONAL: _DUE.format(source="sender_id", stream="transactional"),
-    Stream.CAMPAIGN: _DUE.format(source="batch_id", stream="campaign"),
+    Stream.TRANSACTIONAL: _DUE.format(source="message.sender_id = lane.source AND message.source_ref = lane.ref", stream="transactional"),
+    Stream.CAMPAIGN: _DUE.format(source="message.batch_id = lane.source", stream="campaign"),
 }
 TAKE = {
     stream: f"""

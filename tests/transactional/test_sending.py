@@ -301,6 +301,8 @@ def test_of_several_each_is_accepted_or_told_why_not(project: Project, template:
     assert [message.address for message in first.content.messages.order_by("pk")] == ["a@example.net", "b@example.net"]
     assert second.content.messages.get().data == {"name": "Taro", "order": {"number": 17}}
     assert Content.objects.count() == Submission.objects.count() == 2
+    # By which each project gets its fair part of what waits.
+    assert set(Message.objects.values_list("source_ref", flat=True)) == {project.pk}
 
 
 def test_more_of_them_cost_no_more_statements(project: Project) -> None:

@@ -105,6 +105,7 @@ class Migration(migrations.Migration):
                 ('address', models.CharField(max_length=320, verbose_name='recipient')),
                 ('destination', models.ForeignKey(db_constraint=False, db_default='other', db_index=False, default='other', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='relays.destination', verbose_name='destination')),
                 ('recipient_ref', models.BigIntegerField(blank=True, null=True)),
+                ('source_ref', models.BigIntegerField(db_default=0, default=0, editable=False)),
                 ('data', models.JSONField(blank=True, default=dict, verbose_name='merge data')),
                 ('next_attempt_at', models.DateTimeField(verbose_name='next attempt')),
                 ('expires_at', models.DateTimeField(verbose_name='expires')),
@@ -215,7 +216,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['queued', 'deferred']), ('stream', 'transactional')), fields=['sender', 'destination', 'next_attempt_at', 'id'], name='delivery_message_lane'),
+            index=models.Index(condition=models.Q(('status__in', ['queued', 'deferred']), ('stream', 'transactional')), fields=['sender', 'source_ref', 'destination', 'next_attempt_at', 'id'], name='delivery_message_lane'),
         ),
         migrations.AddIndex(
             model_name='message',

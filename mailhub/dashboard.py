@@ -29,6 +29,8 @@ from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import clock
 from mailhub.relays.models import Parking, Relay, Route, Stream
 from mailhub.senders.models import Sender
+from mailhub.watching import words as words_of
+from mailhub.watching.models import Trouble
 
 # Counting ends here; the page says "1,000+".
 MANY = 1_000
@@ -92,6 +94,9 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
         found["senders.Sender"] = unconfirmed, _("unconfirmed"), "warn"
     if may(request, "view", Worker):
         found["delivery.Worker"] = len(unserved(now)), _("kinds of work that no worker does"), "bad"
+    if may(request, "view", Trouble):
+        troubled = Trouble.objects.filter(closed_at__isnull=True)
+        found["watching.Trouble"] = count_to(troubled, 99), _("in trouble"), "bad" if troubled.filter(tone="bad").exists() else "warn"
     return {label: Mark(in_words(count), words, tone) for label, (count, words, tone) in found.items() if count}
 
 
@@ -235,6 +240,12 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
                 "reason": relay.rest_reason,
             }
             found.append({"tone": "warn", "words": words, "url": page(Relay, "change", relay.pk), "button": _("See the relay")})
+    if may(request, "view", Trouble):
+        # What stands above already is not said twice. Index watching_trouble_open.
+        rows = Trouble.objects.filter(closed_at__isnull=True).exclude(kind__in=[Trouble.Kind.WORKERS, Trouble.Kind.RELAY])
+        for row in rows.select_related("rule").order_by("tone", "-pk")[:5]:
+            said = f"{words_of.title(row)}. {words_of.cause(row)} {words_of.held(row) or words_of.step(row)}"
+            found.append({"tone": row.tone, "words": said, "url": page(Trouble, "change", row.pk), "button": _("See the trouble")})
     if may(request, "view", Campaign):
         # The newest hundred: nobody waits for an older one any more.
         newest = Campaign.objects.order_by("-pk").values("pk")[:100]

@@ -25,7 +25,7 @@ from mailhub.senders import trial
 from mailhub.senders.models import Sender
 from mailhub.watching import words
 from mailhub.watching.models import Alert, Channel, Step, Trouble
-from mailhub.webhooks import signing
+from mailhub.webhooks import posting, signing
 
 logger = logging.getLogger(__name__)
 
@@ -291,7 +291,8 @@ def plain(text: str) -> str:
 
 def _post(url: str, body: bytes, fields: dict[str, str]) -> None:
     try:
-        page = async_to_sync(http.post)(url, body, {"Content-Type": "application/json", **fields}, most=MOST, seconds=PATIENCE)
+        head = {"Content-Type": "application/json", **fields}
+        page = async_to_sync(http.post)(url, body, head, most=MOST, seconds=PATIENCE, connect=posting.connect)
     except http.HTTPError as error:
         raise NotTold(_("The call did not get through: %(error)s") % {"error": error}) from None
     if not 200 <= page.status < 300:

@@ -133,11 +133,11 @@ def oldest(rule: Rule) -> datetime | None:
 def lanes() -> list[tuple[int, str]]:
     """Senders and destinations with transactional mail that waits, each found by the one before: index delivery_message_lane."""
     found: list[tuple[int, str]] = []
-    key: tuple[int, str] | None = transactional().order_by("sender", "destination").values_list("sender_id", "destination_id").first()
+    key: tuple[int, str] | None = transactional().order_by("sender_id", "destination_id").values_list("sender_id", "destination_id").first()
     while key and len(found) < LANES:
         found.append(key)
-        beside = transactional().filter(sender=key[0], destination__gt=key[1]).order_by("sender", "destination")
-        after = transactional().filter(sender__gt=key[0]).order_by("sender", "destination")
+        beside = transactional().filter(sender=key[0], destination__gt=key[1]).order_by("sender_id", "destination_id")
+        after = transactional().filter(sender__gt=key[0]).order_by("sender_id", "destination_id")
         key = beside.values_list("sender_id", "destination_id").first() or after.values_list("sender_id", "destination_id").first()
     return found
 

@@ -183,10 +183,10 @@ def test_looking_asks_as_much_of_the_database_whatever_the_number_of_mails(relay
 
 @world.postgresql_only
 def test_the_oldest_that_waits_is_found_by_its_index(relays: tuple[Relay, Relay], sender: Sender) -> None:
-    found = world.post(sender, 3_000)
-    Message.objects.filter(pk__in=[message.pk for message in found[50:]]).update(status="sent")
+    world.post(sender, 50)
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE delivery_message")
+        # In a table of fifty rows all ways are short; of millions the index has to give the order as well.
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
         with CaptureQueriesContext(connection) as context:
             assert sources.oldest(Rule())
         plans = []
@@ -194,7 +194,7 @@ def test_the_oldest_that_waits_is_found_by_its_index(relays: tuple[Relay, Relay]
             if "delivery_message" in query["sql"]:
                 cursor.execute(f"EXPLAIN (COSTS OFF) {query['sql']}")
                 plans.append("\n".join(line for (line,) in cursor.fetchall()))
-    assert plans and all("delivery_message_lane" in plan and "Seq Scan" not in plan for plan in plans)
+    assert plans and all("delivery_message_lane" in plan and "Sort" not in plan for plan in plans)
 
 
 def test_old_troubles_are_forgotten(relays: tuple[Relay, Relay]) -> None:

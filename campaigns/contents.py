@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from campaigns.models import Campaign, MailingList
-from mailhub.delivery import rendering
+from mailhub.delivery import rendering, tracking
 from mailhub.delivery.models import Content
 from mailhub.senders.models import Sender
 
@@ -41,7 +41,7 @@ def freeze(campaign: Campaign) -> Content:
     with translation.override(campaign.language):
         html = _with_footer(campaign.html, sender, lists, _append_html, _html_lines) if campaign.html else ""
         text = _with_footer(campaign.text, sender, lists, _append_text, _text_lines) if campaign.text else ""
-    return Content(
+    content = Content(
         subject=_with_values(campaign.subject, sender),
         html=html,
         text=text,
@@ -51,6 +51,9 @@ def freeze(campaign: Campaign) -> Content:
         headers=_headers(campaign, lists),
         unsubscribe_base=settings.MAILHUB_PUBLIC_URL + reverse("unsubscribe", args=["-"]).removesuffix("-"),
     )
+    may = all(each.may_track for each in lists)
+    host = sender.domain.link_host
+    return tracking.switch_on(content, opens=campaign.tracks_opens and may, clicks=campaign.tracks_clicks and may, host=host)
 
 
 # --------------------------------------------------------------------------------------------------------------- placeholders

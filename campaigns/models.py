@@ -116,6 +116,12 @@ class MailingList(models.Model):
         _("name"), max_length=100, unique=True, validators=[one_line], help_text=_("Recipients see it when they unsubscribe.")
     )
     description = models.TextField(_("description"), blank=True)
+    may_track = models.BooleanField(
+        _("opens and clicks may be tracked"),
+        default=True,
+        db_default=True,
+        help_text=_("Without it, no campaign that goes to this list tracks anything, whatever it says itself."),
+    )
     contacts = models.ManyToManyField(Contact, through="Subscription", related_name="lists", verbose_name=_("contacts"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -314,6 +320,18 @@ class Campaign(models.Model):
         verbose_name=_("route"),
         help_text=_("Empty: the sender's route for campaigns."),
     )
+    tracks_opens = models.BooleanField(
+        _("track opens"),
+        default=True,
+        db_default=True,
+        help_text=_("A picture of one pixel tells when a mail is opened, as far as the reader's mail program lets it."),
+    )
+    tracks_clicks = models.BooleanField(
+        _("track clicks"),
+        default=True,
+        db_default=True,
+        help_text=_('Links in the HTML lead by way of MailHub, but for those with data-track="off".'),
+    )
     scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True, editable=False)
     # Why a scheduled campaign could not be launched when its time came.
     problem = models.TextField(_("problem"), blank=True, editable=False)
@@ -405,6 +423,8 @@ class Campaign(models.Model):
             html=self.html,
             text=self.text,
             route=self.route,
+            tracks_opens=self.tracks_opens,
+            tracks_clicks=self.tracks_clicks,
         )
         copy.lists.set(self.lists.all())
         return copy

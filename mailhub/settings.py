@@ -223,6 +223,20 @@ MAILHUB_SMTPD_RATE = envvars.whole("MAILHUB_SMTPD_RATE", default=6000, least=0)
 MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
 # After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.
 MAILHUB_KEEP_MESSAGES_DAYS = envvars.whole("MAILHUB_KEEP_MESSAGES_DAYS", default=400, least=1)
+# Opens and clicks: who did ("people"), only how many did ("anonymous"), or nothing at all ("off").
+MAILHUB_TRACKING = envvars.choice("MAILHUB_TRACKING", "people", ["people", "anonymous", "off"])
+# Keep from all mail, or from campaigns alone, who calls a campaign spam.
+MAILHUB_COMPLAINTS_STOP = envvars.choice("MAILHUB_COMPLAINTS_STOP", "all", ["all", "campaign"])
+# A mailbox that took nothing is suppressed after so many mails (0: never) within so many days; and for how many days.
+MAILHUB_SOFT_BOUNCES = envvars.whole("MAILHUB_SOFT_BOUNCES", default=5, least=0)
+MAILHUB_SOFT_BOUNCE_DAYS = envvars.whole("MAILHUB_SOFT_BOUNCE_DAYS", default=30, least=1)
+MAILHUB_SOFT_SUPPRESSION_DAYS = envvars.whole("MAILHUB_SOFT_SUPPRESSION_DAYS", default=90, least=1)
+
+# HTTP API: requests a minute for each key in each process (0: any number).
+MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=600, least=0)
+# Networks of our own proxies, whose X-Forwarded-For tells who asks; without any, who is connected is who asks.
+MAILHUB_TRUSTED_PROXIES = envvars.networks("MAILHUB_TRUSTED_PROXIES")
+
 
 # Language and time zone of pages and mails where a person has not chosen another.
 LANGUAGE_CODE = envvars.choice("LANGUAGE_CODE", "en", ["en", "ja"])

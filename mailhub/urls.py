@@ -19,3 +19,5 @@ urlpatterns = [
     path("", include("mailhub.senders.urls")),
     path("", include("campaigns.urls")),
 ]
+    path("", include("mailhub.feedback.urls")),
+    path("", include("mailhub.delivery.urls")),

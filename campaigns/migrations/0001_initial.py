@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('name', models.CharField(help_text='Recipients see it when they unsubscribe.', max_length=100, unique=True, validators=[mailhub.lib.headers.one_line], verbose_name='name')),
                 ('description', models.TextField(blank=True, verbose_name='description')),
+                ('may_track', models.BooleanField(db_default=True, default=True, help_text='Without it, no campaign that goes to this list tracks anything, whatever it says itself.', verbose_name='opens and clicks may be tracked')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
             ],
             options={
@@ -88,6 +89,8 @@ class Migration(migrations.Migration):
                 ('subject', models.CharField(max_length=1000, validators=[mailhub.lib.headers.one_line], verbose_name='subject')),
                 ('html', models.TextField(verbose_name='HTML')),
                 ('text', models.TextField(blank=True, help_text='Empty: made from the HTML.', verbose_name='text')),
+                ('tracks_opens', models.BooleanField(db_default=True, default=True, help_text="A picture of one pixel tells when a mail is opened, as far as the reader's mail program lets it.", verbose_name='track opens')),
+                ('tracks_clicks', models.BooleanField(db_default=True, default=True, help_text='Links in the HTML lead by way of MailHub, but for those with data-track="off".', verbose_name='track clicks')),
                 ('scheduled_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='scheduled for')),
                 ('problem', models.TextField(blank=True, editable=False, verbose_name='problem')),
                 ('filling_at', models.DateTimeField(blank=True, editable=False, null=True)),

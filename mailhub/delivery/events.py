@@ -33,6 +33,8 @@ SUPPRESSES = {
     Event.Type.COMPLAINED: Suppression.Reason.COMPLAINT,
 }
 
+# Characters of Event.detail.
+LONGEST_DETAIL = 500
 # The states of accepted mail in which such a report is news.
 FATE_OPEN = {
     Event.Type.BOUNCED: (Message.Status.SENT, Message.Status.DELIVERED),
@@ -153,7 +155,7 @@ def record_all(reports: Iterable[Report]) -> list[Event]:
             type=report.type,
             at=report.at,
             # PostgreSQL takes neither NUL nor half a character.
-            detail=report.detail.replace("\0", "").encode(errors="replace").decode()[:500],
+            detail=report.detail.replace("\0", "").encode(errors="replace").decode()[:LONGEST_DETAIL],
             kind=report.kind,
             category=report.category,
             once=key if report.source else None,

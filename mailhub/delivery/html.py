@@ -27,7 +27,7 @@ def inlined(html: str) -> str:
     """`html` with the rules of its <style> elements written into the elements they are for."""
     if "<style" not in html.lower():
         return html
-    tags, marked = _mark(html)
+    tags, marked = mark(html)
     parsed: str = INLINER.inline(_outside_markup(marked))
     if "<tbody" not in html.lower():
         # The parser puts it in, and half of it would come to stand inside of a loop.
@@ -35,7 +35,7 @@ def inlined(html: str) -> str:
     return PARSED.sub(lambda found: tags[int(found[1] or found[2])], parsed)
 
 
-def _mark(html: str) -> tuple[list[str], str]:
+def mark(html: str) -> tuple[list[str], str]:
     """The template's tags, each once, and `html` with their numbers in place of them."""
     numbers: dict[str, int] = {}
 
@@ -44,6 +44,10 @@ def _mark(html: str) -> tuple[list[str], str]:
 
     marked = TAGS.sub(number, re.sub("[\ue000\ue001]", "", html))
     return list(numbers), marked
+
+
+def unmark(text: str, tags: list[str]) -> str:
+    return MARK.sub(lambda found: tags[int(found[1])], text)
 
 
 def _outside_markup(marked: str) -> str:
@@ -74,11 +78,11 @@ ALONE = re.compile(r"^[ \t]*((?:\{%(?:(?!%\})[^\n])*%\}[ \t]*)+)\n", re.MULTILIN
 
 def text(html: str) -> str:
     """What `html` says, as text: links with their addresses in angle brackets (RFC 3986, appendix C), a line for each row of a table."""
-    tags, marked = _mark(html)
+    tags, marked = mark(html)
     reader = _Reader()
     reader.feed(marked)
     reader.close()
-    return tidy(MARK.sub(lambda found: tags[int(found[1])], reader.result()))
+    return tidy(unmark(reader.result(), tags))
 
 
 def tidy(template: str) -> str:

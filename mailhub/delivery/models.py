@@ -43,6 +43,7 @@ class Content(models.Model):
     # For opens and clicks, which nothing looks for yet: an https address to which each recipient's tokens are appended ("" is none), and
     # where the links lead that stand rewritten in the mail, by their number.
     tracking_base = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
+    tracks_opens = models.BooleanField(_("tracks opens"), default=False, db_default=False, editable=False)
     links = models.JSONField(_("tracked links"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -594,7 +595,7 @@ class Event(models.Model):
     detail = models.CharField(_("detail"), max_length=500, blank=True)
     # Of a bounce: whether the address is dead. Of an open or a click: whether a machine did it.
     kind = models.CharField(_("kind"), max_length=7, choices=Kind, blank=True, default="", db_default="")
-    # Why it came back, in the words of lib/replies/verdicts.py; "" where only our own attempt tells.
+    # Why it came back, in the words of lib/replies/verdicts.py; "" where only our own attempt tells. Of an open or a click: a hits.Sign.
     category = models.CharField(_("category"), max_length=15, blank=True, default="", db_default="")
     # Digest of what makes a report the same when it comes again (events.once()); empty for what we did ourselves.
     once = models.UUIDField(null=True, editable=False)
@@ -630,24 +631,74 @@ class Event(models.Model):
         ]
 
     def __str__(self) -> str:
+        indexes: ClassVar = [
+            # Upper packages, for those who unsubscribed elsewhere than on their pages: by mail, or with a service (campaigns/following.py).
+            models.Index(fields=["recorded_at"], name="delivery_event_unsubscribed", condition=Q(type="unsubscribed", once__isnull=False)),
+        ]
         return self.get_type_display()
 
 
 class Suppression(models.Model):
     """An address that must not be mailed."""
+class Hit(models.Model):
+    """A pixel that was fetched or a link that was followed, stored within the request and worked off by hits.py. No index but the key: what
+    stands here is gone within a minute or two."""
+
+    # Plain keys: whoever comes long after the message was forgotten is sent on all the same.
+    content_key = models.BigIntegerField()
+    #: 0 where nobody is told from others
+    message_key = models.BigIntegerField()
+    #: the link's; 0 is the pixel
+    number = models.PositiveSmallIntegerField()
+    at = models.DateTimeField()
+    #: what the request says of itself: a hits.Sign, or "" for nothing
+    sign = models.CharField(max_length=15, blank=True)
+
+    class Meta:
+        verbose_name = _("open or click to be recorded")
+        verbose_name_plural = _("opens and clicks to be recorded")
+
+    def __str__(self) -> str:
+        return f"{self.message_key}: {self.number}"
+
+
+class LinkCount(models.Model):
+    """How often a link of a content was followed, or (number 0) the content opened: shown without a look at events. hits.py writes it."""
+
+    content = models.ForeignKey(Content, models.CASCADE, related_name="link_counts", db_index=False, verbose_name=_("content"))
+    number = models.PositiveSmallIntegerField(_("number"))
+    # Messages in which a person did, as far as we can tell; how often people did; how often of that through a service that hides them; and
+    # how often machines did.
+    messages = models.PositiveIntegerField(_("people"), default=0)
+    times = models.PositiveIntegerField(_("times"), default=0)
+    proxied = models.PositiveIntegerField(_("through an image proxy"), default=0)
+    machines = models.PositiveIntegerField(_("by machines"), default=0)
+
+    class Meta:
+        verbose_name = _("count of a link")
+        verbose_name_plural = _("counts of links")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["content", "number"], name="delivery_linkcount_once")]
+
+    def __str__(self) -> str:
+        return f"{self.content_id}: {self.number}"
+
+
 
     class Reason(models.TextChoices):
         BOUNCE = "bounce", _("the address does not exist")
         COMPLAINT = "complaint", _("the recipient called a mail spam")
         UNSUBSCRIBE = "unsubscribe", _("the recipient unsubscribed from everything")
+        SOFT = "soft", _("its mailbox took nothing, again and again")
         MANUAL = "manual", _("entered by staff")
 
     class Scope(models.TextChoices):
         ALL = "all", _("all mail")
         CAMPAIGN = "campaign", _("campaigns only")
 
-    # lib/addresses.py: key() of the address. Unique: also the index that queue.claim() and audience.expand() look it up by.
-    address = models.CharField(_("address"), max_length=320, unique=True)
+    # lib/addresses.py: key() of the address; of one that was erased its keyed hash (suppressions.erased_key()).
+    address = models.CharField(_("address"), max_length=320)
+    # Message.source_ref of the site whose mail alone it holds for; 0: for all mail.
+    project = models.BigIntegerField(_("project"), default=0, db_default=0, editable=False)
     scope = models.CharField(_("holds for"), max_length=10, choices=Scope, default=Scope.ALL)
     reason = models.CharField(_("reason"), max_length=12, choices=Reason, default=Reason.MANUAL)
     detail = models.CharField(_("detail"), max_length=500, blank=True)
@@ -657,22 +708,33 @@ class Suppression(models.Model):
     created_at = models.DateTimeField(pgettext_lazy("suppressed", "since"), auto_now_add=True)
 
     class Meta:
+    # Empty: for good.
+    expires_at = models.DateTimeField(pgettext_lazy("suppressed", "until"), null=True, blank=True)
+    erased = models.BooleanField(_("erased"), default=False, db_default=False, editable=False)
         verbose_name = _("suppression")
         verbose_name_plural = _("suppressions")
         ordering = ["-id"]
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(scope__in=["all", "campaign"]), name="delivery_suppression_scope"),
             models.CheckConstraint(
-                condition=Q(reason__in=["bounce", "complaint", "unsubscribe", "manual"]), name="delivery_suppression_reason"
+                condition=Q(reason__in=["bounce", "soft", "complaint", "unsubscribe", "manual"]), name="delivery_suppression_reason"
             ),
         ]
         indexes: ClassVar = [
+            # Also the index that queue.claim() and audience.expand() look an address up by.
+            models.UniqueConstraint(fields=["address", "project"], name="delivery_suppression_once"),
             # retention.forget_messages(): nobody may point to an event that is deleted, and the database looks for each.
             models.Index(fields=["event"], name="delivery_suppression_event", condition=Q(event__isnull=False)),
         ]
 
+            # queue.claim(): whether there are any. Hashes are made of addresses only then.
+            models.Index(fields=["erased"], name="delivery_suppression_erased", condition=Q(erased=True)),
     def __str__(self) -> str:
-        return self.address
+        return str(_("an erased address")) if self.erased else self.address
+
+    @classmethod
+    def in_force(cls) -> models.QuerySet[Suppression]:
+        return cls.objects.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now()))
 
     @classmethod
     def covering(cls, stream: str) -> models.QuerySet[Suppression]:

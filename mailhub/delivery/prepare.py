@@ -12,7 +12,7 @@ import jinja2
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from mailhub.delivery import eight_bit, mime, rendering
+from mailhub.delivery import eight_bit, mime, rendering, tracking
 from mailhub.delivery import html as markup
 from mailhub.delivery.models import Content, Message
 from mailhub.delivery.parts import Part
@@ -23,7 +23,7 @@ from mailhub.senders import dkim, return_path
 from mailhub.senders.models import Domain
 
 # Filled in by us whatever the data says.
-SYSTEM_NAMES = frozenset({"email", "unsubscribe_url"})
+SYSTEM_NAMES = frozenset({"email", "unsubscribe_url", *tracking.TOKEN_OF.values()})
 # Fields that every mail has from us, exactly once.
 OWN_FIELDS = frozenset({
     "bcc", "cc", "content-transfer-encoding", "content-type", "date", "dkim-signature", "from", "list-unsubscribe",
@@ -37,10 +37,13 @@ class Words:
 
     With `strict`, a variable without a value is an error; without, it renders as nothing."""
 
-    def __init__(self, subject: str, html: str, text: str, *, strict: bool = False) -> None:
-        """Raises jinja2.TemplateSyntaxError, and what Python raises for a template beyond its limits."""
+    def __init__(self, subject: str, html: str, text: str, *, strict: bool = False, tracked: Content | None = None) -> None:
+        """`tracked`: the content whose links and pixel the HTML gets. Raises jinja2.TemplateSyntaxError, and what Python raises for a
+        template beyond its limits."""
         #: what HTML and text are compiled from
         self.html_source = _inlined(html) if html else ""
+        if tracked and html:
+            self.html_source = tracking.rewritten(self.html_source, tracked)
         self.text_source = markup.tidy(text) if text else _text(html)
         self.subject = rendering.template(subject, escaped=False, strict=strict)
         self.html = rendering.template(self.html_source, escaped=True, strict=strict) if html else None
@@ -126,11 +129,12 @@ class Compiled:
 
     def _compile(self) -> None:
         content = self.content
-        self.words = words = Words(content.subject, content.html, content.text)
+        self.tracked = content if content.tracking_base and tracking.allowed() else None
+        self.words = words = Words(content.subject, content.html, content.text, tracked=self.tracked)
         self.subject = rendering.plain(content.subject, escaped=False)
         encoding = mime.transfer_encoding(content.html or content.text)
         self.text = Part("plain", words.text, words.text_source, encoding)
-        self.html = Part("html", words.html, words.html_source, encoding) if words.html else None
+        self.html = Part("html", words.html, words.html_source, encoding, tracked=bool(self.tracked)) if words.html else None
         shared = mime.mailbox("From", content.from_name, content.from_email)
         if content.reply_to:
             shared += mime.mailbox("Reply-To", "", content.reply_to)
@@ -145,6 +149,8 @@ class Compiled:
     def _mail(self, message: Message) -> bytes:
         unsubscribe = message.unsubscribe_url
         data = {**message.data, "email": message.address, "unsubscribe_url": unsubscribe}
+        if self.tracked:
+            data.update(tracking.values(self.tracked, message.pk))
         subject = self.subject.render(data) if self.subject else rendering.render(self.words.subject, data)
         fields = [
             f"Date: {_date(message.created_at)}\r\n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailhub.delivery import engine, queue, retention
+from mailhub.delivery import carried, engine, hits, moves, queue, retention
 from mailhub.delivery.models import Batch
 from mailhub.lib import tasks
 from mailhub.lib.tasks import Queue
@@ -50,3 +50,7 @@ def prune() -> None:
 
 def audit() -> list[int]:
     return retention.audit()
+
+
+def record_hits() -> int:
+    return hits.work_off()

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.http.request import validate_host
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.lib import addresses
@@ -15,11 +17,23 @@ from mailhub.senders.models import Domain, Sender
 class DomainForm(forms.ModelForm[Domain]):
     class Meta:
         model = Domain
-        fields = ("name", "bounce_address")
+        fields = ("name", "bounce_address", "link_host")
 
     def clean_bounce_address(self) -> str:
         asked: str = self.cleaned_data["bounce_address"].strip()
         return return_path.check(asked) if asked else ""
+
+    def clean_link_host(self) -> str:
+        host: str = self.cleaned_data["link_host"].strip().rstrip(".").lower()
+        if not host:
+            return ""
+        try:
+            host = addresses.domain(addresses.normalise(f"postmaster@{host}"))
+        except ValidationError:
+            raise ValidationError(_("“%(name)s” is not a host. Write it as links.example.com."), params={"name": host}) from None
+        if not validate_host(host, settings.ALLOWED_HOSTS):
+            raise ValidationError(_("MailHub does not answer as %(name)s yet: add it to ALLOWED_HOSTS first."), params={"name": host})
+        return host
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"].strip().rstrip(".")

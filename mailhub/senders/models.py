@@ -37,6 +37,18 @@ class Domain(models.Model):
             " Empty: bounces go to the sender's own address."
         ),
     )
+    # What stands in links and pixels in place of MailHub's own host, so that they show the sender's name (delivery/tracking.py).
+    link_host = models.CharField(
+        _("host for links"),
+        max_length=253,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_(
+            "Tracked links and opens in mails of this domain lead by way of it, as links.example.com. It has to lead to MailHub by https."
+            " Empty: MailHub's own address."
+        ),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     # When its records were last looked at, all of them.
     checked_at = models.DateTimeField(_("records checked"), null=True, blank=True, editable=False)

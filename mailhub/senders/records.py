@@ -202,6 +202,8 @@ class Subject:
     ips: tuple[DedicatedIP, ...]
     #: the domain that bounces come to; "" where they go to the senders
     bounces: str
+    #: the host that tracked links lead by; "" is MailHub's own
+    links: str = ""
 
 
 def subject(domain: Domain, also: Relay | None = None) -> Subject:
@@ -218,7 +220,7 @@ def subject(domain: Domain, also: Relay | None = None) -> Subject:
     names = [".".join(labels[at:]) for at in range(len(labels))]
     keys = DKIMKey.objects.filter(domain__name__in=names).exclude(status=DKIMKey.Status.RETIRED).select_related("domain")
     bounces = domain.bounce_address.rpartition("@")[2]
-    return Subject(domain.name, tuple(keys.order_by("-status", "pk")), terms, known, selectors, signs, ips, bounces)
+    return Subject(domain.name, tuple(keys.order_by("-status", "pk")), terms, known, selectors, signs, ips, bounces, domain.link_host)
 
 
 def terms_of(relay: Relay) -> tuple[str, ...]:
@@ -416,7 +418,7 @@ async def _bounces(about: Subject) -> list[Seen]:
 
 
 async def _links(about: Subject) -> list[Seen]:
-    host = urlsplit(settings.MAILHUB_PUBLIC_URL).hostname or ""
+    host = about.links or urlsplit(settings.MAILHUB_PUBLIC_URL).hostname or ""
     if re.fullmatch(r"[\d.]+|.*:.*|localhost", host):
         # Nothing to be looked up: a machine where MailHub is tried out.
         return []

@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 ('headers', models.JSONField(blank=True, default=dict, verbose_name='header fields')),
                 ('unsubscribe_base', models.CharField(blank=True, max_length=500)),
                 ('tracking_base', models.CharField(blank=True, db_default='', default='', editable=False, max_length=500)),
+                ('tracks_opens', models.BooleanField(db_default=False, default=False, editable=False, verbose_name='tracks opens')),
                 ('links', models.JSONField(blank=True, editable=False, null=True, verbose_name='tracked links')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
             ],
@@ -171,12 +172,15 @@ class Migration(migrations.Migration):
             name='Suppression',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('address', models.CharField(max_length=320, unique=True, verbose_name='address')),
+                ('address', models.CharField(max_length=320, verbose_name='address')),
+                ('project', models.BigIntegerField(db_default=0, default=0, editable=False, verbose_name='project')),
                 ('scope', models.CharField(choices=[('all', 'all mail'), ('campaign', 'campaigns only')], default='all', max_length=10, verbose_name='holds for')),
-                ('reason', models.CharField(choices=[('bounce', 'the address does not exist'), ('complaint', 'the recipient called a mail spam'), ('unsubscribe', 'the recipient unsubscribed from everything'), ('manual', 'entered by staff')], default='manual', max_length=12, verbose_name='reason')),
+                ('reason', models.CharField(choices=[('bounce', 'the address does not exist'), ('soft', 'its mailbox took nothing, again and again'), ('complaint', 'the recipient called a mail spam'), ('unsubscribe', 'the recipient unsubscribed from everything'), ('manual', 'entered by staff')], default='manual', max_length=12, verbose_name='reason')),
                 ('detail', models.CharField(blank=True, max_length=500, verbose_name='detail')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='since')),
                 ('event', models.ForeignKey(blank=True, db_index=False, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='delivery.event', verbose_name='event')),
+                ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='until')),
+                ('erased', models.BooleanField(db_default=False, default=False, editable=False, verbose_name='erased')),
             ],
             options={
                 'verbose_name': 'suppression',
@@ -283,6 +287,18 @@ class Migration(migrations.Migration):
             model_name='attempt',
             constraint=models.CheckConstraint(condition=models.Q(('outcome__in', ['sent', 'refused', 'deferred', 'relay_down', 'unknown'])), name='delivery_attempt_outcome'),
         ),
+        migrations.AddConstraint(
+            model_name='suppression',
+            constraint=models.UniqueConstraint(fields=('address', 'project'), name='delivery_suppression_once'),
+        ),
+        migrations.AddIndex(
+            model_name='suppression',
+            index=models.Index(condition=models.Q(('erased', True)), fields=['erased'], name='delivery_suppression_erased'),
+        ),
+        migrations.AddIndex(
+            model_name='event',
+            index=models.Index(condition=models.Q(('once__isnull', False), ('type', 'unsubscribed')), fields=['recorded_at'], name='delivery_event_unsubscribed'),
+        ),
         migrations.AddIndex(
             model_name='suppression',
             index=models.Index(condition=models.Q(('event__isnull', False)), fields=['event'], name='delivery_suppression_event'),
@@ -293,7 +309,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='suppression',
-            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['bounce', 'complaint', 'unsubscribe', 'manual'])), name='delivery_suppression_reason'),
+            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['bounce', 'soft', 'complaint', 'unsubscribe', 'manual'])), name='delivery_suppression_reason'),
         ),
         migrations.CreateModel(
             name='Slot',
@@ -307,6 +323,47 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'connection slot',
                 'verbose_name_plural': 'connection slots',
+            },
+        ),
+        migrations.CreateModel(
+            name='Hit',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('content_key', models.BigIntegerField()),
+                ('message_key', models.BigIntegerField()),
+                ('number', models.PositiveSmallIntegerField()),
+                ('at', models.DateTimeField()),
+                ('sign', models.CharField(blank=True, max_length=15)),
+            ],
+            options={
+                'verbose_name': 'open or click to be recorded',
+                'verbose_name_plural': 'opens and clicks to be recorded',
+            },
+        ),
+        migrations.CreateModel(
+            name='LinkCount',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.PositiveSmallIntegerField(verbose_name='number')),
+                ('messages', models.PositiveIntegerField(default=0, verbose_name='people')),
+                ('times', models.PositiveIntegerField(default=0, verbose_name='times')),
+                ('proxied', models.PositiveIntegerField(default=0, verbose_name='through an image proxy')),
+                ('machines', models.PositiveIntegerField(default=0, verbose_name='by machines')),
+                (
+                    'content',
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name='link_counts',
+                        to='delivery.content',
+                        verbose_name='content',
+                    ),
+                ),
+            ],
+            options={
+                'verbose_name': 'count of a link',
+                'verbose_name_plural': 'counts of links',
+                'constraints': [models.UniqueConstraint(fields=('content', 'number'), name='delivery_linkcount_once')],
             },
         ),
     ]

@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text="The part after @ of your senders' addresses.", max_length=253, unique=True, verbose_name='name')),
                 ('bounce_address', models.CharField(blank=True, db_default='', default='', help_text='Where bounces come to, as bounces@bounce.example.com. Its server has to take bounces+anything@ for it too, and hand it to MailHub. Empty: bounces go to the sender\'s own address.', max_length=320, verbose_name='bounce address')),
+                ('link_host', models.CharField(blank=True, db_default='', default='', help_text="Tracked links and opens in mails of this domain lead by way of it, as links.example.com. It has to lead to MailHub by https. Empty: MailHub's own address.", max_length=253, verbose_name='host for links')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
                 ('checked_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='records checked')),
                 ('verified_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='shown to be ours')),

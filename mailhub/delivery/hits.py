@@ -1,0 +1,271 @@
+"""Opens and clicks, from the web's side: stored at once as they come, and recorded in groups a little later.
+
+Later, because machines show themselves by what they do next: a scanner follows all links of a mail within seconds. They are recorded like
+the others, as machines', and counted apart. Nothing of a request is kept but its moment and what it gives away of who made it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+
+from mailhub.delivery import events, tracking
+from mailhub.delivery.events import Report
+from mailhub.delivery.models import Content, Event, Hit, LinkCount, Message
+from mailhub.lib import clock
+
+# How long hits are left, so that what a machine does next can be seen.
+WAIT = timedelta(seconds=20)
+GROUP = 500
+# From the moment in which a relay took the mail: nobody reads so fast, and nobody reads so fast from a data centre.
+TOO_SOON = timedelta(seconds=5)
+SOON = timedelta(minutes=2)
+# So many different links of one mail within so long.
+MANY = 3
+AT_ONCE = timedelta(seconds=5)
+
+
+class Sign(StrEnum):
+    """What tells a machine from a person, or a person's own program from a service in between."""
+
+    PROXY = "proxy"  # a service that fetches pictures when its user opens the mail, as Gmail's does: a person, hidden
+    APPLE = "apple"  # Apple's Mail Privacy Protection, which fetches every picture whether the mail is opened or not
+    SCANNER = "scanner"  # a program by its own name
+    PREFETCH = "prefetch"  # a browser that loads ahead, or whoever asks for the head of a page alone
+    SOON = "soon"  # sooner after delivery than a person can be
+    MANY = "many"  # several links of one mail within seconds
+
+
+#: All but these are machines'.
+PEOPLE = ("", Sign.PROXY)
+
+# By what a program calls itself, the first that fits; samples stand in tests/delivery/test_tracking.py.
+AGENTS: tuple[tuple[Sign, re.Pattern[str]], ...] = (
+    (Sign.PROXY, re.compile(r"GoogleImageProxy|YahooMailProxy|YahooCacheSystem|MailRuImageProxy|SeznamEmailProxy")),
+    # Nothing else is so brief.
+    (Sign.APPLE, re.compile(r"Mozilla/5\.0")),
+    (
+        Sign.SCANNER,
+        re.compile(
+            r".*(?:bot\b|bot/|crawler|spider|scan(?:ner)?\b|preview|monitor|validator|checker|headless|phantomjs|python|\bcurl|\bwget|libwww"
+            r"|go-http-client|\bjava/|okhttp|apache-httpclient|node-fetch|axios|\bruby|\bperl|guzzle|postman|barracuda|proofpoint|mimecast"
+            r"|symantec|messagelabs|fireeye|trend ?micro|fortinet|fortiguard|sophos|ironport|forcepoint|zscaler|bitdefender|kaspersky|avast"
+            r"|virustotal|urlscan|safe ?links|safebrowsing|google-safety|cloudmark|facebookexternalhit|whatsapp|slackbot|telegrambot)",
+            re.IGNORECASE,
+        ),
+    ),
+)  # fmt: skip
+PREFETCH_FIELDS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+
+# Apple's own network; mail scanners' and clouds' networks from which no person reads mail (as their owners publish them, 2026).
+APPLE = tuple(map(ip_network, ("17.0.0.0/8", "2620:149::/32")))
+CENTRES = tuple(
+    map(
+        ip_network,
+        (
+            # Microsoft 365's filters
+            "40.92.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17", "2a01:111:f400::/48",
+            # Google, images apart
+            "66.102.0.0/20", "66.249.64.0/19", "72.14.192.0/18", "74.125.0.0/16", "209.85.128.0/17",
+            # Proofpoint, Mimecast, Barracuda
+            "67.231.144.0/20", "148.163.128.0/19", "185.132.180.0/22", "207.211.30.0/23", "205.139.110.0/23", "64.235.144.0/20",
+            "209.222.80.0/21",
+            # Amazon's and DigitalOcean's, where most others live
+            "3.0.0.0/9", "18.128.0.0/9", "34.192.0.0/10", "44.192.0.0/10", "52.0.0.0/10", "54.64.0.0/11", "54.144.0.0/12",
+            "104.131.0.0/16", "138.197.0.0/16", "159.203.0.0/16", "167.99.0.0/16",
+        ),
+    )
+)  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------------- in the request
+
+
+def sign(meta: Mapping[str, object], method: str) -> str:
+    """What a request (its WSGI variables) gives away of who made it; "" is nothing. A data centre alone proves nothing: it is "centre", and
+    with haste a machine."""
+    if method == "HEAD" or any("prefetch" in (said := str(meta.get(name, "")).lower()) or "preview" in said for name in PREFETCH_FIELDS):
+        return Sign.PREFETCH
+    agent = str(meta.get("HTTP_USER_AGENT", "")).strip()
+    if not agent:
+        return Sign.SCANNER
+    for found, pattern in AGENTS:
+        if pattern.fullmatch(agent) if found == Sign.APPLE else pattern.search(agent):
+            return found
+    try:
+        ip = ip_address(str(meta.get("REMOTE_ADDR", "")))
+    except ValueError:  # a Unix socket has none
+        return ""
+    if any(ip in network for network in APPLE):
+        return Sign.APPLE
+    return CENTRE if any(ip in network for network in CENTRES) else ""
+
+
+CENTRE = "centre"
+
+
+def take(content: int, message: int, number: int, sign: str) -> None:
+    """Store that it happened: one row, in a transaction of its own."""
+    if tracking.allowed():
+        if settings.MAILHUB_TRACKING == "anonymous":
+            message = 0
+        Hit.objects.create(content_key=content, message_key=message, number=number, at=clock.now(), sign=sign)
+
+
+# -------------------------------------------------------------------------------------------------------------------- recording
+
+
+def work_off(groups: int = 200) -> int:
+    """Record what has waited long enough; returns how many that were. By the primary key."""
+    count = 0
+    for _group in range(groups):
+        found = _work_off()
+        count += found
+        if found < GROUP:
+            break
+    return count
+
+
+@transaction.atomic
+def _work_off() -> int:
+    """One group, with all that came with its last, so that nobody's are torn apart."""
+    waiting = Hit.objects.filter(at__lte=clock.now() - WAIT).order_by("pk")
+    locked = waiting.select_for_update(skip_locked=True) if connection.features.has_select_for_update_skip_locked else waiting
+    hits = list(locked[:GROUP])
+    if not hits:
+        return 0
+    Hit.objects.filter(pk__in=[hit.pk for hit in hits]).delete()
+    _record(hits)
+    return len(hits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a message that somebody opened."""
+
+    content: int
+    sent_at: datetime | None
+    left: bool
+
+
+def _record(hits: Sequence[Hit]) -> None:
+    contents = Content.objects.defer("html", "text", "raw").in_bulk({hit.content_key for hit in hits})
+    known = _known({hit.message_key for hit in hits if hit.message_key})
+    signs = _signs(hits, known)
+    reports = []
+    fresh: dict[tuple[int, int], set[int]] = defaultdict(set)
+    counts: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+    for hit in hits:
+        content = contents.get(hit.content_key)
+        if content is None or (hit.number and not tracking.shown(content.links, hit.number)):
+            continue
+        found = signs[hit.pk]
+        count = counts[hit.content_key, hit.number]
+        count["times" if found in PEOPLE else "machines"] += 1
+        count["proxied"] += found == Sign.PROXY
+        message = known.get(hit.message_key)
+        # Who has unsubscribed is not watched any more; and a token names both, so they belong together unless a key leaked.
+        if message is None or message.left or message.content != hit.content_key:
+            continue
+        reports.append(_report(hit, content, found))
+        if found in PEOPLE:
+            fresh[hit.content_key, hit.number].add(hit.message_key)
+    _count_messages(fresh, contents, counts)
+    events.record_all(reports)
+    _write(counts)
+
+
+def _report(hit: Hit, content: Content, found: str) -> Report:
+    kind = "" if found in PEOPLE else Event.Kind.MACHINE
+    if not hit.number:
+        return Report(hit.message_key, Event.Type.OPENED, hit.at, "", kind, found)
+    return Report(hit.message_key, Event.Type.CLICKED, hit.at, tracking.shown(content.links, hit.number), kind, found)
+
+
+def _known(keys: set[int]) -> dict[int, _Known]:
+    """By primary key, and the index on Event.message."""
+    rows = Message.objects.filter(pk__in=keys).values_list("pk", "content_id", "settled_at")
+    left = set(Event.objects.filter(message__in=keys, type=Event.Type.UNSUBSCRIBED).order_by().values_list("message_id", flat=True))
+    return {pk: _Known(content, sent_at, pk in left) for pk, content, sent_at in rows}
+
+
+def _signs(hits: Sequence[Hit], known: Mapping[int, _Known]) -> dict[int, str]:
+    """What each hit is taken for, by its key: what it said of itself, when it came, and what came with it."""
+    found = {hit.pk: _alone(hit, known.get(hit.message_key)) for hit in hits}
+    clicks: dict[int, list[Hit]] = defaultdict(list)
+    for hit in hits:
+        if hit.number and hit.message_key:
+            clicks[hit.message_key].append(hit)
+    for of_message in clicks.values():
+        for hit in of_message:
+            beside = {other.number for other in of_message if abs(other.at - hit.at) <= AT_ONCE}
+            if len(beside) >= MANY and found[hit.pk] in PEOPLE:
+                found[hit.pk] = Sign.MANY
+    return found
+
+
+def _alone(hit: Hit, message: _Known | None) -> str:
+    sent_at = message.sent_at if message else None
+    after = hit.at - sent_at if sent_at else None
+    if hit.sign in ("", CENTRE, Sign.PROXY) and after is not None and after <= (SOON if hit.sign == CENTRE else TOO_SOON):
+        return Sign.SOON
+    return "" if hit.sign == CENTRE else hit.sign
+
+
+def _count_messages(
+    fresh: Mapping[tuple[int, int], set[int]], contents: Mapping[int, Content], counts: dict[tuple[int, int], Counter[str]]
+) -> None:
+    """Count each message once a link, and once for its opens: those of which no earlier event tells. Index on Event.message."""
+    everybody = {message for messages in fresh.values() for message in messages}
+    told = Event.objects.filter(message__in=everybody, type__in=[Event.Type.OPENED, Event.Type.CLICKED]).exclude(kind=Event.Kind.MACHINE)
+    before = set(told.order_by().values_list("message_id", "type", "detail"))
+    for (content, number), messages in fresh.items():
+        target = tracking.shown(contents[content].links, number)[: events.LONGEST_DETAIL]
+        type = Event.Type.CLICKED if number else Event.Type.OPENED
+        counts[content, number]["messages"] += sum((message, type, target) not in before for message in messages)
+
+
+def _write(counts: Mapping[tuple[int, int], Counter[str]]) -> None:
+    """The last that the transaction does, in one order, so that nobody waits in a circle. Index delivery_linkcount_once."""
+    places = sorted(place for place, count in counts.items() if any(count.values()))
+    LinkCount.objects.bulk_create([LinkCount(content_id=content, number=number) for content, number in places], ignore_conflicts=True)
+    for content, number in places:
+        added = {name: F(name) + by for name, by in counts[content, number].items() if by}
+        LinkCount.objects.filter(content=content, number=number).update(**added)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- telling
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One tracked link of a content, with how it was followed."""
+
+    target: str
+    count: LinkCount
+    #: of the most followed one's
+    share: float
+
+
+def links(content: Content) -> list[Link]:
+    """The most followed first."""
+    counted = {row.number: row for row in LinkCount.objects.filter(content=content, number__gt=0)}
+    rows = [
+        (target, counted.get(number) or LinkCount(content=content, number=number)) for number, target in enumerate(content.links or (), 1)
+    ]
+    most = max((row.times for _target, row in rows), default=0) or 1
+    found = [Link(target, row, row.times / most) for target, row in rows]
+    return sorted(found, key=lambda link: (-link.count.messages, -link.count.times, link.count.number))
+
+
+def opens(content: Content) -> LinkCount:
+    return LinkCount.objects.filter(content=content, number=0).first() or LinkCount(content=content, number=0)

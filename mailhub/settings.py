@@ -219,10 +219,6 @@ MAILHUB_SMTPD_CLEAR_NETWORKS = envvars.networks("MAILHUB_SMTPD_CLEAR_NETWORKS")
 MAILHUB_SMTPD_CONNECTIONS = envvars.whole("MAILHUB_SMTPD_CONNECTIONS", default=500, least=1)
 MAILHUB_SMTPD_RATE = envvars.whole("MAILHUB_SMTPD_RATE", default=6000, least=0)
 
-# After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
-MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
-# After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.
-MAILHUB_KEEP_MESSAGES_DAYS = envvars.whole("MAILHUB_KEEP_MESSAGES_DAYS", default=400, least=1)
 # Opens and clicks: who did ("people"), only how many did ("anonymous"), or nothing at all ("off").
 MAILHUB_TRACKING = envvars.choice("MAILHUB_TRACKING", "people", ["people", "anonymous", "off"])
 # Keep from all mail, or from campaigns alone, who calls a campaign spam.
@@ -237,6 +233,10 @@ MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=600, least=0)
 # Networks of our own proxies, whose X-Forwarded-For tells who asks; without any, who is connected is who asks.
 MAILHUB_TRUSTED_PROXIES = envvars.networks("MAILHUB_TRUSTED_PROXIES")
 
+# After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
+MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
+# After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.
+MAILHUB_KEEP_MESSAGES_DAYS = envvars.whole("MAILHUB_KEEP_MESSAGES_DAYS", default=400, least=1)
 
 # Language and time zone of pages and mails where a person has not chosen another.
 LANGUAGE_CODE = envvars.choice("LANGUAGE_CODE", "en", ["en", "ja"])

@@ -17,7 +17,7 @@ urlpatterns = [
     path("admin/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
     path("", include("mailhub.senders.urls")),
-    path("", include("campaigns.urls")),
-]
     path("", include("mailhub.feedback.urls")),
     path("", include("mailhub.delivery.urls")),
+    path("", include("campaigns.urls")),
+]

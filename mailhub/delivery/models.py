@@ -40,8 +40,8 @@ class Content(models.Model):
     headers = models.JSONField(_("header fields"), default=dict, blank=True)
     # An https address that becomes each recipient's unsubscribe link once their token is appended; "" for mail without one.
     unsubscribe_base = models.CharField(max_length=500, blank=True)
-    # For opens and clicks, which nothing looks for yet: an https address to which each recipient's tokens are appended ("" is none), and
-    # where the links lead that stand rewritten in the mail, by their number.
+    # For opens and clicks (tracking.py): an https address to which each recipient's tokens are appended ("" is none); whether there is a
+    # pixel; and where the links lead that stand rewritten in the mail, by their number from 1 on. Null: they lead there themselves.
     tracking_base = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
     tracks_opens = models.BooleanField(_("tracks opens"), default=False, db_default=False, editable=False)
     links = models.JSONField(_("tracked links"), null=True, blank=True, editable=False)
@@ -629,17 +629,15 @@ class Event(models.Model):
                 name="delivery_event_type",
             ),  # fmt: skip
         ]
-
-    def __str__(self) -> str:
         indexes: ClassVar = [
             # Upper packages, for those who unsubscribed elsewhere than on their pages: by mail, or with a service (campaigns/following.py).
             models.Index(fields=["recorded_at"], name="delivery_event_unsubscribed", condition=Q(type="unsubscribed", once__isnull=False)),
         ]
+
+    def __str__(self) -> str:
         return self.get_type_display()
 
 
-class Suppression(models.Model):
-    """An address that must not be mailed."""
 class Hit(models.Model):
     """A pixel that was fetched or a link that was followed, stored within the request and worked off by hits.py. No index but the key: what
     stands here is gone within a minute or two."""
@@ -683,12 +681,14 @@ class LinkCount(models.Model):
         return f"{self.content_id}: {self.number}"
 
 
+class Suppression(models.Model):
+    """An address that must not be mailed."""
 
     class Reason(models.TextChoices):
         BOUNCE = "bounce", _("the address does not exist")
+        SOFT = "soft", _("its mailbox took nothing, again and again")
         COMPLAINT = "complaint", _("the recipient called a mail spam")
         UNSUBSCRIBE = "unsubscribe", _("the recipient unsubscribed from everything")
-        SOFT = "soft", _("its mailbox took nothing, again and again")
         MANUAL = "manual", _("entered by staff")
 
     class Scope(models.TextChoices):
@@ -706,11 +706,11 @@ class LinkCount(models.Model):
         Event, models.SET_NULL, null=True, blank=True, editable=False, db_index=False, related_name="+", verbose_name=_("event")
     )
     created_at = models.DateTimeField(pgettext_lazy("suppressed", "since"), auto_now_add=True)
-
-    class Meta:
     # Empty: for good.
     expires_at = models.DateTimeField(pgettext_lazy("suppressed", "until"), null=True, blank=True)
     erased = models.BooleanField(_("erased"), default=False, db_default=False, editable=False)
+
+    class Meta:
         verbose_name = _("suppression")
         verbose_name_plural = _("suppressions")
         ordering = ["-id"]
@@ -719,10 +719,10 @@ class LinkCount(models.Model):
             models.CheckConstraint(
                 condition=Q(reason__in=["bounce", "soft", "complaint", "unsubscribe", "manual"]), name="delivery_suppression_reason"
             ),
-        ]
-        indexes: ClassVar = [
             # Also the index that queue.claim() and audience.expand() look an address up by.
             models.UniqueConstraint(fields=["address", "project"], name="delivery_suppression_once"),
+        ]
+        indexes: ClassVar = [
             # retention.forget_messages(): nobody may point to an event that is deleted, and the database looks for each.
             models.Index(fields=["event"], name="delivery_suppression_event", condition=Q(event__isnull=False)),
         ]
@@ -738,8 +738,8 @@ class LinkCount(models.Model):
 
     @classmethod
     def covering(cls, stream: str) -> models.QuerySet[Suppression]:
-        """The suppressions that keep mail of `stream` back."""
-        return cls.objects.all() if stream == Stream.CAMPAIGN else cls.objects.filter(scope=cls.Scope.ALL)
+        """The suppressions that keep mail of `stream` back, those of single projects among them: campaigns are no project's."""
+        return cls.in_force().filter(project=0) if stream == Stream.CAMPAIGN else cls.in_force().filter(scope=cls.Scope.ALL)
 
 
 class Worker(models.Model):

@@ -44,6 +44,14 @@ def withdraw(batch_id: int) -> int:
     return queue.withdraw(batch) if batch else 0
 
 
+def advance_moves() -> int:
+    return moves.advance()
+
+
+def count_carried() -> int:
+    return carried.count()
+
+
 def prune() -> None:
     retention.prune()
 

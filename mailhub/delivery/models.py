@@ -725,10 +725,10 @@ class Suppression(models.Model):
         indexes: ClassVar = [
             # retention.forget_messages(): nobody may point to an event that is deleted, and the database looks for each.
             models.Index(fields=["event"], name="delivery_suppression_event", condition=Q(event__isnull=False)),
-        ]
-
             # queue.claim(): whether there are any. Hashes are made of addresses only then.
             models.Index(fields=["erased"], name="delivery_suppression_erased", condition=Q(erased=True)),
+        ]
+
     def __str__(self) -> str:
         return str(_("an erased address")) if self.erased else self.address
 

@@ -21,13 +21,12 @@ from django.db import transaction
 from mailhub.delivery import events
 from mailhub.delivery.models import Event, Message
 from mailhub.feedback import addresses as found_addresses
-from mailhub.feedback import bounces, mime
+from mailhub.feedback import bounces, mime, probes
 from mailhub.feedback.models import IncomingMail, Mailbox, Probe
 from mailhub.feedback.reports import MailKind, Reading, Report
 from mailhub.lib import addresses, clock
 from mailhub.lib.replies.verdicts import Kind
 from mailhub.lib.tokens import BadToken
-from mailhub.relays.models import Relay
 from mailhub.senders import return_path
 
 logger = logging.getLogger(__name__)
@@ -198,10 +197,9 @@ def _answers_probe(came_to: list[str], reading: Reading) -> bool:
             return_path.read(return_path.found(address), return_path.PROBE)
         except (BadToken, ValueError):
             continue
-        probe = Probe.objects.filter(return_path=address.lower(), came_back_at=None).first()
+        probe = Probe.objects.filter(return_path=address.lower()).first()
         if probe and reading.kind == MailKind.BOUNCE:
-            Probe.objects.filter(pk=probe.pk).update(came_back_at=clock.now())
-            Relay.objects.filter(pk=probe.relay_id).update(keeps_return_path=True)
+            probes.came_back(probe, clock.now())
             return True
     return False
 

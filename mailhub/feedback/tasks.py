@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailhub.feedback import incoming, mailboxes
+from mailhub.feedback import callbacks, incoming, mailboxes, probes
 from mailhub.feedback.models import Mailbox
 from mailhub.lib import tasks
 
@@ -23,5 +23,16 @@ def poll(mailbox_id: int) -> int:
     return mailboxes.poll(mailbox) if mailbox else 0
 
 
+def read_callbacks() -> int:
+    return callbacks.work_off()
+
+
+def look_again() -> None:
+    """By the minute: callbacks whose wake-up got lost, reports that came before our own commit, test mails that nothing came of."""
+    callbacks.work_off()
+    callbacks.try_parked()
+    probes.close()
+
+
 def prune() -> int:
-    return incoming.forget()
+    return incoming.forget() + callbacks.forget()

@@ -46,9 +46,9 @@ class Words:
     text: str
 
 
-def send(relay: Relay, sender: Sender, to: str, words: Words | None = None) -> Result:
-    """`to`: a normalised address; without `words` the mail says what it is for. Counts against the relay's quotas like any mail; one that
-    is accepted ends the relay's rest."""
+def send(relay: Relay, sender: Sender, to: str, words: Words | None = None, *, mail_from: str = "") -> Result:
+    """`to`: a normalised address; without `words` the mail says what it is for; `mail_from`: another return path than the sender's address.
+    Counts against the relay's quotas like any mail; one that is accepted ends the relay's rest."""
     with transaction.atomic():
         now = clock.now()
         if not limits.take(relay, 1, now):
@@ -56,7 +56,7 @@ def send(relay: Relay, sender: Sender, to: str, words: Words | None = None) -> R
     begun = time.monotonic()
     error: Exception | None = None
     try:
-        reply = async_to_sync(_hand_over)(relay.provider(), _envelope(sender, to, words or _trial(relay)))
+        reply = async_to_sync(_hand_over)(relay.provider(), _envelope(sender, to, words or _trial(relay), mail_from))
     except (SendError, TimeoutError) as problem:
         error = problem
     seconds = time.monotonic() - begun
@@ -88,7 +88,7 @@ def _trial(relay: Relay) -> Words:
     )
 
 
-def _envelope(sender: Sender, to: str, words: Words) -> Envelope:
+def _envelope(sender: Sender, to: str, words: Words, mail_from: str) -> Envelope:
     mail = EmailMessage(POLICY)
     mail["From"] = Address(sender.name, addr_spec=addresses.on_the_wire(sender.email))
     mail["To"] = Address(addr_spec=addresses.on_the_wire(to))
@@ -103,7 +103,7 @@ def _envelope(sender: Sender, to: str, words: Words) -> Envelope:
     return Envelope(
         # The number of no message.
         message=0,
-        mail_from=addresses.on_the_wire(sender.email),
+        mail_from=addresses.on_the_wire(mail_from or sender.email),
         rcpt_to=addresses.on_the_wire(to),
         data=signer.fields(data) + data if signer else data,
     )

@@ -73,6 +73,7 @@ class Mail(EmailMultiAlternatives):
     """An envelope's mail as anymail takes it. Raises Refused where it cannot be told apart into fields."""
 
     metadata: dict[str, str]
+    tags: list[str]
     esp_extra: dict[str, Any]
 
     def __init__(self, envelope: Envelope) -> None:
@@ -451,7 +452,7 @@ class ESP:
     uses_pool: ClassVar[bool] = False
     #: of anymail's backend
     path: ClassVar[str]
-    #: it keeps what we tell it about a mail, and repeats it in its callbacks
+    #: it keeps what we tell it about a mail, and repeats it in its callbacks; those that do not keep a tag
     keeps_metadata: ClassVar[bool]
     #: it knows a mail again by a key of ours: "header", or the name of its field; "" where it does not
     idempotent: ClassVar[str]
@@ -493,6 +494,8 @@ class ESP:
         """With what anymail takes besides."""
         if self.keeps_metadata:
             mail.metadata = {METADATA: str(envelope.message)}
+        else:
+            mail.tags = [f"{METADATA}-{envelope.message}"]
         # The same on every try, and another for every other mail of whatever installation.
         key = hashlib.sha256(f"{mail.parsed['Message-ID']} {envelope.rcpt_to}".encode()).hexdigest()[:32]
         if self.idempotent == "header":

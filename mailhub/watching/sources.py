@@ -26,7 +26,7 @@ Source = Callable[[datetime], Iterable[Found]]
 STARTING = timedelta(minutes=3)
 # A quota that has room again sooner paces mail, as it is meant to.
 SOON = timedelta(hours=1)
-# Senders and destinations with transactional mail that waits are looked at up to this number.
+# Lanes of transactional mail that waits are looked at up to this number.
 LANES = 500
 
 
@@ -98,7 +98,7 @@ def stuck_routes(now: datetime) -> set[int]:
     for batch in running.select_related("sender__campaign_route", "route"):
         if route := batch.route or batch.sender.route(Stream.CAMPAIGN):
             found.add(route.pk)
-    senders = {sender for sender, _destination in lanes()}
+    senders = {sender for sender, *_lane in lanes()}
     for sender in Sender.objects.filter(pk__in=senders).select_related("transactional_route"):
         if route := sender.route(Stream.TRANSACTIONAL):
             found.add(route.pk)
@@ -120,26 +120,38 @@ def waiting(now: datetime) -> Iterator[Found]:
 def oldest(rule: Rule) -> datetime | None:
     """Since when the transactional mail is due that has been so for longest.
 
-    Index delivery_message_lane: one probe for each sender and destination with mail that waits, and none more for what waits behind it."""
+    Index delivery_message_lane: one probe for each lane with mail that waits, and none more for what waits behind it."""
     found: datetime | None = None
-    for sender, destination in lanes():
+    for sender, source, destination in lanes():
         if rule.destination_id in (None, destination):
-            rows = transactional().filter(sender=sender, destination=destination).order_by("next_attempt_at")
+            rows = transactional().filter(sender=sender, source_ref=source, destination=destination).order_by("next_attempt_at")
             due = rows.values_list("next_attempt_at", flat=True).first()
             found = min(filter(None, [found, due]), default=None)
     return found
 
 
-def lanes() -> list[tuple[int, str]]:
-    """Senders and destinations with transactional mail that waits, each found by the one before: index delivery_message_lane."""
-    found: list[tuple[int, str]] = []
-    key: tuple[int, str] | None = transactional().order_by("sender_id", "destination_id").values_list("sender_id", "destination_id").first()
+# What a lane of transactional mail is, in the order of its index. Of keys the columns: a model's own order would be another.
+LANE = ("sender_id", "source_ref", "destination_id")
+
+
+def lanes() -> list[tuple[int, int, str]]:
+    """Senders, sites and destinations with transactional mail that waits, each found by the one before: index delivery_message_lane."""
+    found: list[tuple[int, int, str]] = []
+    key = _first(transactional())
     while key and len(found) < LANES:
         found.append(key)
-        beside = transactional().filter(sender=key[0], destination__gt=key[1]).order_by("sender_id", "destination_id")
-        after = transactional().filter(sender__gt=key[0]).order_by("sender_id", "destination_id")
-        key = beside.values_list("sender_id", "destination_id").first() or after.values_list("sender_id", "destination_id").first()
+        sender, source, destination = key
+        rows = transactional().filter(sender=sender)
+        key = (
+            _first(rows.filter(source_ref=source, destination__gt=destination))
+            or _first(rows.filter(source_ref__gt=source))
+            or _first(transactional().filter(sender__gt=sender))
+        )
     return found
+
+
+def _first(rows: QuerySet[Message]) -> tuple[int, int, str] | None:
+    return rows.order_by(*LANE).values_list(*LANE).first()
 
 
 def transactional() -> QuerySet[Message]:

@@ -89,7 +89,8 @@ def test_transactional_mail_that_waits_too_long_is_found_by_its_lane(relays: tup
     world.make_batch(sender, 1)
     Message.objects.update(next_attempt_at=clock.now() - timedelta(minutes=9))
     Message.objects.filter(pk=new[0].pk).update(destination="gmail")
-    assert sources.lanes() == sorted({(sender.pk, "other"), (other.pk, "other"), (other.pk, "gmail")})
+    Message.objects.filter(pk=new[1].pk).update(source_ref=7)
+    assert sources.lanes() == [(sender.pk, 0, "other"), (other.pk, 0, "gmail"), (other.pk, 0, "other"), (other.pk, 7, "other")]
     troubles.evaluate()
     assert Kind.WAITING not in open_now()
     Message.objects.filter(pk=old[1].pk).update(next_attempt_at=clock.now() - timedelta(minutes=12))

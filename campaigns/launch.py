@@ -25,6 +25,7 @@ from mailhub.delivery.rendering import Rendered
 from mailhub.lib import clock, tasks
 from mailhub.relays.base import Refused
 from mailhub.relays.models import Relay, Stream
+from mailhub.senders import readiness
 from mailhub.senders.models import Sender
 
 # Bytes of HTML after which Gmail hides the rest, with the unsubscribe link.
@@ -133,7 +134,7 @@ def sample(campaign: Campaign) -> Contact:
 
 def check(campaign: Campaign) -> list[Problem]:
     """Everything that speaks against sending it, errors first."""
-    problems = [problem for part in (_sender, _route, _audience, _words, _look, _surroundings) for problem in part(campaign)]
+    problems = [problem for part in (_sender, _route, _readiness, _audience, _words, _look, _surroundings) for problem in part(campaign)]
     return sorted(problems, key=lambda problem: problem.level)
 
 
@@ -181,6 +182,16 @@ def _route(campaign: Campaign) -> Iterator[Problem]:
             _("All relays of the route “%(route)s” are paused.") % {"route": route},
             _("The mails will wait until one is resumed."),
         )
+
+
+def _readiness(campaign: Campaign) -> Iterator[Problem]:
+    """What the sender's domain lacks in the DNS for the relays that the campaign may leave by."""
+    for lack in readiness.of_route(campaign.sender.domain, campaign.route_in_force):
+        remedy = lack.remedy
+        if lack.record:
+            words = _("%(remedy)s %(type)s record at %(name)s: %(record)s")
+            remedy = words % {"remedy": lack.remedy, "type": lack.type, "name": lack.name, "record": lack.record}
+        yield _warning("route", lack.words, remedy)
 
 
 def _audience(campaign: Campaign) -> Iterator[Problem]:

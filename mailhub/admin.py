@@ -66,6 +66,8 @@ GROUPS = (
         _("Look"),
         {
             "watching.Deliverability": "chart",
+            "returns.Count": "bounce",
+            "receivers.Report": "check",
             "delivery.Message": "message",
             "delivery.Batch": "batch",
             "delivery.Event": "event",
@@ -102,6 +104,7 @@ PART_OF = {
     "delivery.Attempt": "delivery.Message",
     "delivery.Content": "delivery.Message",
     "delivery.Lease": "delivery.Worker",
+    "delivery.Move": "relays.Route",
     "relays.Quota": "relays.Relay",
     "relays.QuotaUse": "relays.Relay",
     "relays.Plan": "relays.Service",

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
-from mailhub.delivery import pages
+from mailhub.delivery import pages, route_admin  # noqa: F401  registers its own
 from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Event, Message, Suppression, Worker
 from mailhub.delivery.templatetags.figures import grouped, meter, two_lines

@@ -528,6 +528,8 @@ class Move(models.Model):
     route = models.ForeignKey(Route, models.SET_NULL, null=True, related_name="+", verbose_name=_("route"))
     #: stream -> key of the route that the sender itself named before, or null
     named = models.JSONField(default=dict)
+    #: key of a relay that shares with the two -> its share, where theirs together is 100
+    beside = models.JSONField(default=dict)
     #: relay's key -> what it had carried in the hour of the start before that
     before = models.JSONField(default=dict)
     started_at = models.DateTimeField(_("started"))

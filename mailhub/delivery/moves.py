@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from datetime import timedelta
+from math import gcd
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -39,10 +40,8 @@ def sources(sender: Sender, stream: str, old: Relay) -> list[Route]:
 def start(sender: Sender, stream: str, old: Relay, new: Relay, step: int) -> Move:
     """Begin to move; `step`: percent a day, 100 for all at once. Raises NoWay."""
     sender = Sender.objects.select_for_update(no_key=True).get(pk=sender.pk)
-    source = _source(sender, stream, old, new)
+    source = source_of(sender, stream, old, new)
     streams = [each for each in ([stream] if stream else Stream.values) if sender.route(each) == source]
-    if Move.objects.filter(route=source, status__in=[Move.Status.RUNNING, Move.Status.HELD]).exists():
-        raise NoWay(_("Another move of this sender is under way. Finish it or turn it back first."))
     now = clock.now()
     known = carried.of(sender.pk, [old.pk, new.pk], streams, now)
     move = Move.objects.create(
@@ -58,13 +57,14 @@ def start(sender: Sender, stream: str, old: Relay, new: Relay, step: int) -> Mov
         next_at=now,
     )
     move.route = _divided(move, source)
-    move.save(update_fields=["route"])
+    move.save(update_fields=["route", "beside"])
     _take(move, move.route, source)
     _grow(move, step)
     return move
 
 
-def _source(sender: Sender, stream: str, old: Relay, new: Relay) -> Route:
+def source_of(sender: Sender, stream: str, old: Relay, new: Relay) -> Route:
+    """The route that is divided. Raises NoWay."""
     if old == new:
         raise NoWay(_("Choose two different relays."))
     found = sources(sender, stream, old)
@@ -72,6 +72,8 @@ def _source(sender: Sender, stream: str, old: Relay, new: Relay) -> Route:
         raise NoWay(_("This sender's mail does not leave through “%(relay)s”.") % {"relay": old})
     if len(found) > 1:
         raise NoWay(_("Its campaigns and its transactional mail leave by different routes. Move one kind at a time."))
+    if Move.objects.filter(route=found[0], status__in=[Move.Status.RUNNING, Move.Status.HELD]).exists():
+        raise NoWay(_("Another move of this sender is under way. Finish it or turn it back first."))
     there = found[0].members.filter(relay=new).first()
     if there and (there.stream or there.senders or there.destinations.exists()):
         raise NoWay(
@@ -84,22 +86,21 @@ def _source(sender: Sender, stream: str, old: Relay, new: Relay) -> Route:
 def _divided(move: Move, source: Route) -> Route:
     """The source anew, for this sender alone, with room for both relays where the old one stood."""
     route = Route.objects.create(name=_name(f"{move.sender.email} → {move.new_relay}"))
-    members = source.members.exclude(relay=move.new_relay).prefetch_related("destinations").order_by("position", "pk")
-    whole = {member.position: member.weight for member in members if member.relay_id == move.old_relay_id}
+    members = list(source.members.exclude(relay=move.new_relay).prefetch_related("destinations").order_by("position", "pk"))
+    old = next(member for member in members if member.relay_id == move.old_relay_id)
     for member in members:
-        destinations = list(member.destinations.all())
-        old = member.relay_id == move.old_relay_id
-        weight = whole.get(member.position)
-        for relay in [member.relay_id, move.new_relay_id] if old else [member.relay_id]:
+        if member != old and member.position == old.position:
+            move.beside[str(member.relay_id)] = _scaled(member.weight, old.weight)
+        for relay in [member.relay_id, move.new_relay_id] if member == old else [member.relay_id]:
             copy = RouteMember.objects.create(
                 route=route,
                 relay_id=relay,
                 position=member.position,
-                weight=_scaled(member.weight, weight) if weight else member.weight,
+                weight=member.weight,
                 stream=member.stream,
                 senders=member.senders,
             )
-            copy.destinations.set(destinations)
+            copy.destinations.set(member.destinations.all())
     return route
 
 
@@ -157,24 +158,34 @@ def _locked(move: Move) -> Move:
 
 def _grow(move: Move, percent: int) -> None:
     share = min(move.share + percent, WHOLE)
+    weights = {move.old_relay_id: WHOLE - share, move.new_relay_id: share, **{int(key): weight for key, weight in move.beside.items()}}
+    # As small as they can be: relays then take turns after few mails.
+    parts = gcd(*weights.values())
     members = RouteMember.objects.filter(route=move.route)
-    members.filter(relay=move.new_relay).update(weight=share)
-    old = members.filter(relay=move.old_relay)
+    for relay, weight in weights.items():
+        if weight:
+            members.filter(relay=relay).update(weight=weight // parts)
     now = clock.now()
     Move.objects.filter(pk=move.pk).update(share=share, next_at=None if share == WHOLE else now + DAY)
     if share == WHOLE:
-        old.delete()
+        members.filter(relay=move.old_relay).delete()
         states.move(move, Move.Status.DONE, moves=Move.MOVES, ended_at=now)
-    else:
-        old.update(weight=WHOLE - share)
     move.refresh_from_db()
     _wake(move)
+
+
+def change_pace(move: Move, percent: int) -> None:
+    """So many percent a day from the next step on. Raises WrongState once it is over."""
+    if not Move.objects.filter(pk=move.pk, status__in=[Move.Status.RUNNING, Move.Status.HELD]).update(step=percent):
+        raise WrongState(f"move {move.pk} is over")
 
 
 @transaction.atomic
 def turn_back(move: Move) -> None:
     """Give the sender its former route again; what waits follows. Raises WrongState, or NoWay when there is none to go back to."""
     move = _locked(move)
+    if move.status == Move.Status.BACK:
+        raise WrongState(f"move {move.pk} is turned back already")
     if move.source is None or move.route is None:
         raise NoWay(_("The former route was deleted. Choose another on the sender's page."))
     if any(getattr(move.sender, f"{FIELD_OF[Stream(stream)]}_id") != move.route_id for stream in move.named):

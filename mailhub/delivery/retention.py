@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q
 
-from mailhub.delivery import throughput
+from mailhub.delivery import carried, throughput
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, OPEN, WITH_BODY, Batch, Content, Message
 from mailhub.lib import clock
 from mailhub.relays import limits, shaping
@@ -31,6 +31,7 @@ def prune() -> None:
     InboxMail.objects.filter(received_at__lt=bodies_before).delete()
     forget_messages(now - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS))
     throughput.forget(now - timedelta(days=throughput.KEPT_DAYS))
+    carried.forget(now - timedelta(days=throughput.KEPT_DAYS))
     limits.prune(now - timedelta(days=62))
     shaping.prune(now - timedelta(days=7))
 

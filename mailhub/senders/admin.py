@@ -68,7 +68,7 @@ class SenderAdmin(ExplainedDeletion[Sender]):
     )
 
     class Media:
-        css = {"all": ["relays/admin.css"]}
+        css = {"all": ["relays/admin.css", "senders/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, name: str) -> URLPattern:
@@ -220,7 +220,7 @@ class RouteAdmin(ExplainedDeletion[Route]):
     instead = _("Give the senders and drafts another route. A route that campaigns were sent by stays, for their history.")
 
     class Media:
-        css = {"all": ["relays/admin.css"]}
+        css = {"all": ["relays/admin.css", "senders/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
         members = RouteMember.objects.select_related("relay__pool").defer("relay__secrets").prefetch_related("destinations")

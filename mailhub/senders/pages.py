@@ -25,12 +25,15 @@ from mailhub.lib.states import WrongState
 from mailhub.relays import probing
 from mailhub.relays.models import Relay, Route, Stream
 from mailhub.relays.pages import demand, page, ways
-from mailhub.senders import confirmation, records, trial, verdicts
+from mailhub.senders import confirmation, readiness, records, trial, verdicts
 from mailhub.senders.forms import ProbeForm, TrialForm
 from mailhub.senders.models import DKIMKey, Domain, Finding, Kind, Sender, TextRecord, Verdict
 
 # What a campaign must show of its sender (campaigns/launch.py refuses without).
 LEGAL = ("organisation", "postal_address", "contact_point")
+
+# Domains of a route's senders that its page looks into.
+LOOKED_INTO = 20
 
 
 def overview(sender: Sender) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def overview(sender: Sender) -> dict[str, Any]:
         "lacking": [
             field.verbose_name for field in sender._meta.fields if field.name in LEGAL and not field.value_from_object(sender).strip()
         ],
+        "lacks": readiness.of_sender(sender),
     }
 
 
@@ -215,7 +219,17 @@ def route_overview(route: Route) -> dict[str, Any]:
         "default_badge": default_badge(route),
         "ways": ways(list(route.members.all()), clock.now()),
         "users": users_of([route])[route.pk],
+        "lacks": lacks_of(route),
     }
+
+
+def lacks_of(route: Route) -> list[readiness.Lack]:
+    """What the domains of those who use the route lack for its relays."""
+    uses = Q(transactional_route=route) | Q(campaign_route=route)
+    if route.default_for:
+        uses |= Q(**{f"{route.default_for}_route__isnull": True})
+    domains = Domain.objects.filter(pk__in=Sender.objects.filter(uses).values("domain")).order_by("name")[:LOOKED_INTO]
+    return [lack for domain in domains for lack in readiness.of_route(domain, route)]
 
 
 # ------------------------------------------------------------------------------------------------------------------- domains

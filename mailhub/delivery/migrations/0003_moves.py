@@ -57,6 +57,7 @@ class Migration(migrations.Migration):
                 ('step', models.PositiveSmallIntegerField(default=10, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)], verbose_name='more each day')),
                 ('next_at', models.DateTimeField(blank=True, null=True, verbose_name='next step')),
                 ('named', models.JSONField(default=dict)),
+                ('beside', models.JSONField(default=dict)),
                 ('before', models.JSONField(default=dict)),
                 ('started_at', models.DateTimeField(verbose_name='started')),
                 ('ended_at', models.DateTimeField(blank=True, null=True, verbose_name='ended')),

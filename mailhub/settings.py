@@ -68,6 +68,8 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_q",
+    # The page that shows the HTTP API (its scripts and styles).
+    "ninja",
     "mailhub.relays",
     "mailhub.senders",
     "mailhub.delivery",

@@ -5,6 +5,7 @@ from django.contrib.auth import views as auth
 from django.urls import include, path
 
 from mailhub import health
+from mailhub.api import api
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -16,6 +17,7 @@ urlpatterns = [
     path("admin/reset/<uidb64>/<token>/", auth.PasswordResetConfirmView.as_view(), name="password_reset_confirm"),
     path("admin/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
+    path("api/v1/", api.urls),
     path("", include("mailhub.senders.urls")),
     path("", include("mailhub.feedback.urls")),
     path("", include("mailhub.delivery.urls")),

@@ -12,7 +12,7 @@ from datetime import timedelta
 from django.db.models import Q
 
 from mailhub.lib import clock
-from transactional.models import Credential
+from transactional.models import Credential, Project
 
 # How old the moment of last use that is kept may be: a busy site costs no write a mail.
 USE_NOTED = timedelta(minutes=1)
@@ -20,28 +20,29 @@ USE_NOTED = timedelta(minutes=1)
 NOBODY = "0" * 64
 
 
-def recognise(secret: str, kind: str) -> Credential | None:
-    """The credential in force with this secret, its project with it. Notes that it was used."""
-    row = Credential.objects.select_related("project").filter(prefix=secret[:11], kind=kind).first()
+def recognise(secret: str, kind: str, client: str) -> Credential | None:
+    """The credential in force with this secret for this IP address, its project with it. Notes that it was used."""
+    row = Credential.objects.select_related("project__default_sender").filter(prefix=secret[:11], kind=kind).first()
     digest = hashlib.sha256(secret.encode()).hexdigest()
     if not hmac.compare_digest(digest, row.digest if row else NOBODY) or row is None:
         return None
     now = clock.now()
-    if row.expires_at and row.expires_at <= now:
+    if (row.expires_at and row.expires_at <= now) or not row.is_for(client):
         return None
     if row.last_used_at is None or row.last_used_at < now - USE_NOTED:
         Credential.objects.filter(pk=row.pk).update(last_used_at=now)
     return row
 
 
-def in_force(keys: Collection[int]) -> set[int]:
-    """Those of the credentials with these keys that are neither revoked nor expired. Notes that they were used."""
+def in_force(keys: Collection[int]) -> dict[int, Project]:
+    """Those of the credentials with these keys that are neither revoked nor expired, and their projects as they are now. Notes that they
+    were used."""
     now = clock.now()
     good = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    rows = dict(Credential.objects.filter(good, pk__in=keys).values_list("pk", "last_used_at"))
-    if stale := [pk for pk, used_at in rows.items() if used_at is None or used_at < now - USE_NOTED]:
+    rows = list(Credential.objects.filter(good, pk__in=keys).select_related("project__default_sender"))
+    if stale := [row.pk for row in rows if row.last_used_at is None or row.last_used_at < now - USE_NOTED]:
         Credential.objects.filter(pk__in=stale).update(last_used_at=now)
-    return set(rows)
+    return {row.pk: row.project for row in rows}
 
 
 # -------------------------------------------------------------------------------------------------------------------- failures

@@ -6,10 +6,12 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Collection
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import Model, Q
 from django.utils import timezone
@@ -28,10 +30,47 @@ from transactional import variables
 class Project(models.Model):
     """A sibling site that hands mail in."""
 
+    class FromPolicy(models.TextChoices):
+        KEEP = "keep", _("as the site gives it; refused unless it is one of the senders")
+        DEFAULT = "default", _("as the site gives it where that is one of the senders, otherwise the default sender")
+        FORCE = "force", _("always the default sender")
+
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)
     senders = models.ManyToManyField(
         Sender, blank=True, related_name="projects", verbose_name=_("senders"), help_text=_("The From addresses that the site may use.")
+    )
+    from_policy = models.CharField(_("From policy"), max_length=10, choices=FromPolicy, default=FromPolicy.KEEP)
+    default_sender = models.ForeignKey(
+        Sender,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("default sender"),
+        help_text=_("Takes the place of another From as the policy says; replies still go to that one."),
+    )
+    # Recipients accepted; limits.py counts them for all processes together.
+    limit_minute = models.PositiveIntegerField(
+        _("mails a minute"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("Each recipient counts. Empty: any number."),
+    )
+    limit_day = models.PositiveIntegerField(
+        _("mails a day"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("From midnight to midnight. Empty: any number."),
+    )
+    keep_bodies_days = models.PositiveSmallIntegerField(
+        _("days that words are kept"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("Then what the mails said is forgotten; that they were sent is kept. Empty: as long as for all projects."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -39,9 +78,24 @@ class Project(models.Model):
         verbose_name = _("project")
         verbose_name_plural = _("projects")
         ordering = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(from_policy__in=["keep", "default", "force"]), name="transactional_project_policy"),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        problems: dict[str, Any] = {}
+        if self.from_policy != self.FromPolicy.KEEP and not self.default_sender:
+            problems["default_sender"] = _("This policy needs a sender that takes the place of others.")
+        if self.default_sender and self.default_sender.status != Sender.Status.CONFIRMED:
+            problems["default_sender"] = _("This sender is not confirmed yet.")
+        if self.keep_bodies_days and self.keep_bodies_days > settings.MAILHUB_KEEP_BODIES_DAYS:
+            days = {"days": settings.MAILHUB_KEEP_BODIES_DAYS}
+            problems["keep_bodies_days"] = _("Words are kept for %(days)s days at most (MAILHUB_KEEP_BODIES_DAYS).") % days
+        if problems:
+            raise ValidationError(problems)
 
 
 class Credential(models.Model):
@@ -57,6 +111,10 @@ class Credential(models.Model):
     # The secret's first characters: how people tell credentials apart, and the index by which one is found.
     prefix = models.CharField(_("prefix"), max_length=12, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
+    # What an API key opens, by names of mailhub.lib.api.Scope. An SMTP password opens sending alone.
+    scopes = models.JSONField(_("scopes"), default=list, blank=True)
+    # Networks such as 192.0.2.0/24 that it is taken from; none: from anywhere.
+    networks = models.JSONField(_("networks"), default=list, blank=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -75,6 +133,18 @@ class Credential(models.Model):
         secret = f"mh_{secrets.token_hex(4)}_{secrets.token_urlsafe(24)}"
         self.prefix, self.digest = secret[:11], hashlib.sha256(secret.encode()).hexdigest()
         return secret
+
+    def is_for(self, client: str) -> bool:
+        """Whether the secret is taken from this IP address."""
+        if not self.networks:
+            return True
+        try:
+            address = ip_address(client.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in ip_network(network) for network in self.networks)
 
 
 class Template(models.Model):
@@ -234,6 +304,9 @@ class Submission(models.Model):
     idempotency_key = models.CharField(_("idempotency key"), max_length=100, blank=True)
     # SHA-256 of what was asked: the same key with another request is an error.
     digest = models.CharField(max_length=64, blank=True)
+    # What the site says of the mail, for itself: labels, each between line feeds, and names with values.
+    tags = models.CharField(_("tags"), max_length=1100, blank=True, default="", db_default="")
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True, db_default=models.Value({}, models.JSONField()))
     accepted_at = models.DateTimeField(pgettext_lazy("by MailHub", "accepted"))
 
     class Meta:
@@ -260,3 +333,29 @@ class Submission(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_via_display()} {date_format(timezone.localtime(self.accepted_at), 'SHORT_DATETIME_FORMAT')}"
+
+    @property
+    def labels(self) -> list[str]:
+        return self.tags.strip("\n").split("\n") if self.tags else []
+
+
+class Intake(models.Model):
+    """How many mails a project has handed in within a window of time (limits.py)."""
+
+    class Meter(models.TextChoices):
+        MINUTE = "minute", _("mails a minute")
+        DAY = "day", _("mails a day")
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="+", db_index=False, verbose_name=_("project"))
+    meter = models.CharField(max_length=10, choices=Meter)
+    starts_at = models.DateTimeField()
+    taken = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(meter__in=["minute", "day"]), name="transactional_intake_meter"),
+            models.UniqueConstraint(fields=["project", "meter", "starts_at"], name="transactional_intake_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project} {self.meter} {self.starts_at}: {self.taken}"

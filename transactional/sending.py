@@ -6,20 +6,23 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from mailhub.delivery import formats, queue
-from mailhub.delivery.models import Content
+from mailhub.delivery.models import Content, Message
 from mailhub.lib import addresses, clock
+from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
-from transactional import contents, variables
+from transactional import contents, drafts, limits, policies, variables
 from transactional.models import Project, Submission, Template, TemplateVersion
-from transactional.requests import Conflict, Forbidden, Invalid, NotAccepted, Request
+from transactional.requests import Conflict, Forbidden, Invalid, Limited, NotAccepted, Request
 
 MOST_RECIPIENTS = 1_000
 # Characters of Submission.origin.
@@ -41,7 +44,8 @@ def send_all(requests: Sequence[Request]) -> list[Submission | NotAccepted]:
     """Accept each mail or tell why not, as send() does: what is wrong with one is nothing to the others. The accepted ones cost one
     commit and a few statements together, however many they are."""
     senders = _usable(requests)
-    outcomes = [_looked_at(request, senders) for request in requests]
+    repeated = _repeated(requests)
+    outcomes = _within_limits([_looked_at(request, senders, repeated) for request in requests])
     fresh = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
     answers: Iterator[Submission | NotAccepted]
     try:
@@ -82,24 +86,31 @@ class _Fit:
 Senders = dict[tuple[int | None, str], Sender | Forbidden]
 
 
-def _looked_at(request: Request, senders: Senders) -> _Fit | Submission | NotAccepted:
+#: (project, idempotency key) -> what was accepted under it
+Repeated = dict[tuple[int | None, str], Submission]
+
+
+def _looked_at(request: Request, senders: Senders, repeated: Repeated) -> _Fit | Submission | NotAccepted:
     try:
         if len(request.idempotency_key) > 100:
             raise Invalid("idempotency_key", _("The key is longer than 100 characters."), _("A UUID does."))
         data = contents.snapshot(request.data)
-        digest = _digest(request, data) if request.idempotency_key else ""
-        if earlier := _earlier(request, digest):
-            return earlier
-        sender = _sender(request, senders)
+        digest = (request.digest or _digest(request, data)) if request.idempotency_key else ""
+        if earlier := repeated.get(_once(request)):
+            return _same(earlier, digest)
+        request, sender = _from(request, senders)
         recipients = _recipients(request.recipients)
         version = None
         if request.raw:
             content = contents.finished(request, sender)
+        elif request.draft:
+            content, version = drafts.content(request, request.draft, sender, data)
         else:
             content, version = contents.filled_in(request, sender, recipients[0], data)
+            content.reply_to = request.reply_to or content.reply_to
     except NotAccepted as error:
         return error
-    return _Fit(request, digest, content, sender, recipients, {} if request.raw else data, version)
+    return _Fit(request, digest, content, sender, recipients, {} if content.raw is not None else data, version)
 
 
 @transaction.atomic
@@ -116,16 +127,24 @@ def _accept(fits: Sequence[_Fit]) -> list[Submission]:
             version=fit.version.number if fit.version else None,
             idempotency_key=fit.request.idempotency_key,
             digest=fit.digest,
+            tags="\n".join(["", *fit.request.tags, ""]) if fit.request.tags else "",
+            metadata=dict(fit.request.metadata),
             accepted_at=now,
         )
         for fit in fits
     ])  # fmt: skip
-    queue.enqueue([
-        queue.new(Stream.TRANSACTIONAL, at=now, content=fit.content, sender=fit.sender, address=address, data=fit.data, source_ref=_ref(fit.request))
-        for fit in fits
-        for address in fit.recipients
-    ])  # fmt: skip
+    queue.enqueue([_message(fit, address, now) for fit in fits for address in fit.recipients])
     return submissions
+
+
+def _message(fit: _Fit, address: str, now: datetime) -> Message:
+    message = queue.new(
+        Stream.TRANSACTIONAL, at=now, content=fit.content, sender=fit.sender, address=address, data=fit.data, source_ref=_ref(fit.request)
+    )
+    if fit.request.send_at and fit.request.send_at > now:
+        message.expires_at += fit.request.send_at - now
+        message.next_attempt_at = fit.request.send_at
+    return message
 
 
 def _ref(request: Request) -> int:
@@ -141,8 +160,8 @@ def _accept_alone(fit: _Fit) -> Submission | NotAccepted:
         return Invalid("raw" if fit.request.raw else "data", _("The database cannot hold this mail: %(problem)s") % {"problem": error})
     except IntegrityError:
         try:
-            if earlier := _earlier(fit.request, fit.digest):
-                return earlier
+            if earlier := _repeated([fit.request]).get(_once(fit.request)):
+                return _same(earlier, fit.digest)
         except Conflict as conflict:
             return conflict
         return Forbidden("sender", _("The sender or the project has just been deleted."))
@@ -156,20 +175,91 @@ def _digest(request: Request, data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + b"\0" + request.raw).hexdigest()
 
 
-def _earlier(request: Request, digest: str) -> Submission | None:
-    if not request.idempotency_key:
-        return None
-    found = Submission.objects.filter(project=request.project, idempotency_key=request.idempotency_key).first()
-    if found and found.digest != digest:
-        raise Conflict(
-            "idempotency_key",
-            _("This key was used for another mail on %(when)s.") % {"when": f"{found.accepted_at:%Y-%m-%d %H:%M:%S %Z}"},
-            _("Use a new key for each mail, and the same one only to repeat the same request."),
-        )
-    return found
+def _once(request: Request) -> tuple[int | None, str]:
+    return (request.project.pk if request.project else None, request.idempotency_key)
+
+
+def _repeated(requests: Sequence[Request]) -> Repeated:
+    """What was accepted earlier under the keys of these requests: one query a project."""
+    keys: dict[int | None, list[str]] = {}
+    for request in requests:
+        if request.idempotency_key:
+            keys.setdefault(_once(request)[0], []).append(request.idempotency_key)
+    found = [
+        Submission.objects.filter(among("idempotency_key", each), ~Q(idempotency_key=""), project=project).select_related("content")
+        for project, each in keys.items()
+    ]
+    return {(row.project_id, row.idempotency_key): row for rows in found for row in rows}
+
+
+def _same(earlier: Submission, digest: str) -> Submission:
+    """Raises Conflict where it was another request."""
+    if earlier.digest == digest:
+        return earlier
+    raise Conflict(
+        "idempotency_key",
+        _("This key was used for another mail on %(when)s.") % {"when": f"{earlier.accepted_at:%Y-%m-%d %H:%M:%S %Z}"},
+        _("Use a new key for each mail, and the same one only to repeat the same request."),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------------- limits
+
+
+def _within_limits(outcomes: list[_Fit | Submission | NotAccepted]) -> list[_Fit | Submission | NotAccepted]:
+    """The same, but for mails that are more than their projects may hand in now. What is taken and then not stored, because another was
+    quicker with the same key, stays taken."""
+    limited: dict[int, list[int]] = {}
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, _Fit) and (project := outcome.request.project) and (most := limits.smallest(project)):
+            if len(outcome.recipients) > most:
+                words = _("The mail has more recipients than the project may send to at once (%(limit)s).") % {"limit": most}
+                outcomes[number] = Invalid("recipients", words, _("Send it in parts, or have the limit raised in MailHub's admin."))
+            else:
+                limited.setdefault(project.pk, []).append(number)
+    for numbers in limited.values():
+        fits = [fit for number in numbers if isinstance(fit := outcomes[number], _Fit)]
+        project = fits[0].request.project
+        assert project  # noqa: S101  it has limits
+        fitting, window = limits.take(project, [len(fit.recipients) for fit in fits])
+        for number in numbers[fitting:] if window else ():
+            outcomes[number] = _too_many(project, window)
+    return outcomes
+
+
+def _too_many(project: Project, window: limits.Window) -> Limited:
+    words = {"project": project, "limit": window.limit, "what": window.meter.label}
+    return Limited(
+        "",
+        _("The project %(project)s may hand in no more at present: its limit is %(limit)s %(what)s.") % words,
+        _("Try again in %(seconds)s seconds.") % {"seconds": window.seconds},
+        retry_after=window.seconds,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- sender and recipients
+
+
+def _from(request: Request, known: Senders) -> tuple[Request, Sender]:
+    """The request as the project's policy has it, and its sender. Raises Invalid or Forbidden."""
+    project = request.project
+    if project is None or project.from_policy == Project.FromPolicy.KEEP:
+        return request, _sender(request, known)
+    if project.from_policy == Project.FromPolicy.DEFAULT:
+        try:
+            return request, _sender(request, known)
+        except (Invalid, Forbidden):
+            pass
+    return _forced(request, project, known)
+
+
+def _forced(request: Request, project: Project, known: Senders) -> tuple[Request, Sender]:
+    """From the project's default sender. Raises Invalid or Forbidden."""
+    sender = project.default_sender
+    if sender is None or sender.status != Sender.Status.CONFIRMED:
+        remedy = _("Choose one that is confirmed, on the project's page in MailHub's admin.")
+        raise Forbidden("sender", _("The project %(project)s has no default sender that is confirmed.") % {"project": project}, remedy)
+    return policies.forced(request, sender), sender
 
 
 def _sender(request: Request, known: Senders) -> Sender:

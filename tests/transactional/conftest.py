@@ -5,8 +5,12 @@ from collections.abc import Iterator
 import pytest
 from pytest_django.fixtures import Settings
 
+from mailhub.api import key
 from mailhub.senders.models import Sender
+from tests.transactional.api import Site
 from tests.transactional.listener import HOST, Client, Listener, issue
+from transactional import credentials
+from transactional.api.access import Rates
 from transactional.models import Credential, Project, Template
 from transactional.smtpd import certificates, protocol
 
@@ -37,6 +41,14 @@ def project(sender: Sender) -> Project:
 @pytest.fixture
 def template(db: None) -> Template:
     return make_template()
+
+
+@pytest.fixture
+def site(project: Project, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """With a key that may do all; nobody has come before."""
+    monkeypatch.setattr(key, "rates", Rates())
+    monkeypatch.setattr(key, "throttle", credentials.Throttle())
+    return Site(project)
 
 
 # ------------------------------------------------------------------------------------------------------------ SMTP submission

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import DatabaseError, connection
 from django.utils import translation
@@ -117,7 +117,8 @@ def send(group: Sequence[Waiting]) -> list[Outcome]:
     """Raises DatabaseError when nothing of it is stored."""
     good = credentials.in_force({mail.credential for mail in group})
     let_in = [mail for mail in group if mail.credential in good]
-    answers = iter(sending.send_all([mail.request for mail in let_in]))
+    # As its project is now: who stays connected must not keep limits and policies of yesterday.
+    answers = iter(sending.send_all([replace(mail.request, project=good[mail.credential]) for mail in let_in]))
     turned_away = Forbidden("credential", _("The password has been revoked or has expired."), _("Log in with another."))
     return [next(answers) if mail.credential in good else turned_away for mail in group]
 

@@ -24,7 +24,7 @@ from django.utils import timezone
 from mailhub.lib import addresses
 from transactional import contents, sending
 from transactional.models import Credential, Submission
-from transactional.requests import Forbidden, NotAccepted, Request
+from transactional.requests import Forbidden, Limited, NotAccepted, Request
 from transactional.smtpd import mail
 from transactional.smtpd.committer import Unavailable
 
@@ -525,6 +525,8 @@ class Connection(SMTP):
             self._refusals = 0
             await self.answer(250, "2.0.0", f"queued as {outcome.content.public_id}")
             return
+        if isinstance(outcome, Limited):
+            raise Bad(451, "4.7.1", f"{outcome.problem} {outcome.remedy}")
         code, enhanced = (550, "5.7.1") if isinstance(outcome, Forbidden) else CODES.get(outcome.field.partition("[")[0], (554, "5.6.0"))
         raise Bad(code, enhanced, f"{outcome.problem} {outcome.remedy}")
 

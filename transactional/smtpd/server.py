@@ -25,7 +25,7 @@ from django.utils import translation
 from mailhub.lib import addresses
 from mailhub.senders.models import Sender
 from transactional import credentials, sending
-from transactional.models import Credential
+from transactional.models import Credential, Project
 from transactional.requests import Forbidden
 from transactional.smtpd.certificates import Contexts, NoCertificate
 from transactional.smtpd.committer import Committer
@@ -223,7 +223,7 @@ class Server:
         """Who logs in. Raises DatabaseError."""
         client = client_of(peer)
         keys = self._keys(client, user)
-        found = await self._look(credentials.recognise, password, Credential.Kind.SMTP)
+        found = await self._look(credentials.recognise, password, Credential.Kind.SMTP, peer)
         if found is None or found.prefix != user.strip().lower():
             self.throttle.failed(keys)
             logger.warning("failed to log in: user %s from %s", ascii(user[:100]), peer)
@@ -265,6 +265,9 @@ def hang_up(together: threading.Barrier) -> None:
 
 
 def envelope_sender(credential: Credential, address: str) -> Forbidden | None:
+    if credential.project.from_policy != Project.FromPolicy.KEEP:
+        # It is replaced, as the From is.
+        return None
     found = sending.permitted(credential.project, address)
     if not isinstance(found, Forbidden):
         return None

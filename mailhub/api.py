@@ -1,0 +1,109 @@
+"""The HTTP API, put together: /api/v1/ with its parts, its document and the page that shows it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from mailhub.lib.api import Fault, Kind, Problem, pointer
+from transactional.api import mails
+from transactional.api.access import Key
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """Mail is handed in and followed with an API key, which a project's page in the admin issues: `Authorization: Bearer mh_…`.
+
+Whatever goes wrong is answered as an RFC 9457 problem that names the field."""
+
+
+class API(NinjaAPI):
+    def create_response(self, request: HttpRequest, data: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        return with_rates(request, super().create_response(request, data, *args, **kwargs))
+
+
+def with_rates(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """What is left, as draft-ietf-httpapi-ratelimit-headers tells it."""
+    rates = getattr(request, "rates", ())
+    if rates:
+        response["RateLimit-Policy"] = ", ".join(f'"{name}";q={limit};w={window}' for name, limit, window, _left, _wait in rates)
+        response["RateLimit"] = ", ".join(f'"{name}";r={left};t={wait}' for name, _limit, _window, left, wait in rates)
+    return response
+
+
+key = Key()
+api = API(title="MailHub", version="1", urls_namespace="api", description=DESCRIPTION, auth=key, docs_url="docs")
+api.add_router("", mails.router)
+
+
+# -------------------------------------------------------------------------------------------------------------------- problems
+
+
+def told(request: HttpRequest, problem: Problem) -> HttpResponse:
+    response = api.create_response(request, problem.body(), status=problem.status)
+    response["Content-Type"] = "application/problem+json"
+    for name, value in problem.headers.items():
+        response[name] = value
+    return response
+
+
+@api.exception_handler(Problem)
+def on_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
+    return told(request, problem)
+
+
+@api.exception_handler(ValidationError)
+def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    faults = [Fault(place(each["loc"]), str(each["msg"])) for each in error.errors[:100]]
+    detail = _("%(place)s: %(problem)s") % {"place": faults[0].place, "problem": faults[0].problem} if faults else ""
+    return told(request, Problem("invalid", detail, faults))
+
+
+def place(location: tuple[str | int, ...]) -> str:
+    """ninja's ("body", name of the view's parameter, ...), or ("query", name)."""
+    source, *rest = location
+    return pointer(rest[1:]) if source == "body" else str(rest[-1] if rest else source)
+
+
+@api.exception_handler(AuthenticationError)
+def on_stranger(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    detail = _("Send Authorization: Bearer, and a key of your project that is neither revoked nor expired, from a network that it is for.")
+    return told(request, Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="MailHub"'}))
+
+
+@api.exception_handler(HttpError)
+def on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    """ninja's own: a body that is no JSON."""
+    kind: Kind = "malformed" if error.status_code == 400 else "invalid"
+    return told(request, Problem(kind, _("The body is no JSON (RFC 8259).") if kind == "malformed" else str(error)))
+
+
+@api.exception_handler(RequestDataTooBig)
+@api.exception_handler(TooManyFieldsSent)
+def on_too_large(request: HttpRequest, error: Exception) -> HttpResponse:
+    return told(request, Problem("too-large", str(error)))
+
+
+@api.exception_handler(Http404)
+def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    return told(request, Problem("not-found", str(error) or _("There is nothing here.")))
+
+
+@api.exception_handler(OperationalError)
+@api.exception_handler(InterfaceError)
+def on_database_away(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.error("the database does not answer: %s", error)
+    detail = _("The database does not answer. Try again: the same Idempotency-Key makes no second mail.")
+    return told(request, Problem("unavailable", detail, headers={"Retry-After": "5"}))
+
+
+@api.exception_handler(Exception)
+def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.exception("a request to the API failed", exc_info=error)
+    return told(request, Problem("failed", _("The cause stands in MailHub's log.")))

@@ -1,0 +1,174 @@
+"""What the parts of the HTTP API have in common: what a key may do, how a request is told that it cannot be done, and pages of a list."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal, TypeVar
+
+from django.db.models import TextChoices
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from ninja import Schema
+from pydantic import ConfigDict, Field
+
+# Octets of a request: the largest mail in base64, and room for what is around it.
+LARGEST_REQUEST = 40 * 1024 * 1024
+# Of a list at once.
+PAGE, MOST = 50, 200
+
+
+class Scope(TextChoices):
+    """What an API key can be allowed. The first ones see the key's own project alone."""
+
+    SEND = "send", gettext_lazy("send mail")
+    MESSAGES_READ = "messages:read", gettext_lazy("read what became of the project's mails")
+    MESSAGES_WRITE = "messages:write", gettext_lazy("withdraw the project's mails and send them again")
+    TEMPLATES_READ = "templates:read", gettext_lazy("read templates")
+    STATISTICS_READ = "statistics:read", gettext_lazy("read the project's statistics")
+    # These are about people and campaigns of the whole MailHub.
+    SUPPRESSIONS_READ = "suppressions:read", gettext_lazy("read suppressions")
+    SUPPRESSIONS_WRITE = "suppressions:write", gettext_lazy("suppress addresses and lift suppressions")
+    CONTACTS_READ = "contacts:read", gettext_lazy("read contacts and lists")
+    CONTACTS_WRITE = "contacts:write", gettext_lazy("add and change contacts, subscribe and unsubscribe them")
+    CAMPAIGNS_READ = "campaigns:read", gettext_lazy("read campaigns and their figures")
+    CAMPAIGNS_SEND = "campaigns:send", gettext_lazy("send campaigns")
+
+
+#: what a key is offered that nobody has thought about
+USUAL = (Scope.SEND, Scope.MESSAGES_READ, Scope.MESSAGES_WRITE, Scope.TEMPLATES_READ, Scope.STATISTICS_READ)
+
+# -------------------------------------------------------------------------------------------------------------------- problems
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request."""
+
+    #: its place in the body, as a JSON pointer (RFC 6901) behind a #, such as "#/to/2"; or the name of a parameter or header
+    place: str
+    problem: str
+
+
+Kind = Literal[
+    "malformed", "unauthorized", "forbidden", "not-found", "method-not-allowed", "conflict", "idempotency-key-reused", "too-large",
+    "invalid", "too-many", "failed", "unavailable",
+]  # fmt: skip
+
+# Status and title. All are part of the interface: programs compare them.
+KINDS: dict[Kind, tuple[int, str]] = {
+    "malformed": (400, "The request cannot be read"),
+    "unauthorized": (401, "No valid API key"),
+    "forbidden": (403, "Not allowed"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "Not a method of this resource"),
+    "conflict": (409, "Not in this state"),
+    "idempotency-key-reused": (409, "The Idempotency-Key was used for another request"),
+    "too-large": (413, "The request is too large"),
+    "invalid": (422, "The request is not valid"),
+    "too-many": (429, "Too many"),
+    "failed": (500, "Something is wrong here"),
+    "unavailable": (503, "Not available at present"),
+}
+
+
+class Strict(Schema):
+    """What is asked: names that do not exist are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FaultOut(Schema):
+    pointer: str | None = Field(None, description="Where in the body: a JSON pointer (RFC 6901) behind a #.", examples=["#/to/0/email"])
+    parameter: str | None = Field(None, description="Or which parameter or header.")
+    detail: str
+
+
+class ProblemOut(Schema):
+    """RFC 9457."""
+
+    type: str = Field(examples=["urn:mailhub:problem:invalid"])
+    title: str
+    status: int
+    detail: str
+    errors: list[FaultOut]
+
+
+class Problem(Exception):
+    """The answer is an RFC 9457 problem."""
+
+    def __init__(self, kind: Kind, detail: str, faults: Sequence[Fault] = (), *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.status, self.title = KINDS[kind]
+        self.detail = detail
+        self.faults = faults
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "type": f"urn:mailhub:problem:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "errors": [
+                {"pointer" if fault.place.startswith("#") else "parameter": fault.place, "detail": fault.problem} for fault in self.faults
+            ],
+        }
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """RFC 6901 section 6, without what a URI would have escaped."""
+    return "#" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- scopes
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def needs(scope: Scope) -> Callable[[F], F]:
+    """A view for keys with this scope: `request.auth` is the credential."""
+
+    def decorate(view: F) -> F:
+        @wraps(view)
+        def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if scope not in request.auth.scopes:  # type: ignore[attr-defined]
+                detail = _("This key lacks the scope “%(scope)s”. Issue one that has it, on the project's page.") % {"scope": scope.value}
+                raise Problem("forbidden", detail)
+            return view(request, *args, **kwargs)
+
+        # ninja would look its types up where the wrapper stands.
+        wrapped.__signature__ = inspect.signature(view, eval_str=True)  # type: ignore[attr-defined]
+        # What documents it.
+        wrapped.scope = scope  # type: ignore[attr-defined]
+        return wrapped  # type: ignore[return-value]
+
+    return decorate
+
+
+# ----------------------------------------------------------------------------------------------------------------------- pages
+
+
+def cursor(*values: int | str) -> str:
+    """Where the next page begins, as callers pass it back."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str, *types: type) -> list[Any]:
+    """Raises Problem for what is none of ours."""
+    try:
+        values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        fits = isinstance(values, list) and [type(value) for value in values] == list(types)
+        # Keys of the database have 63 bits.
+        if fits and all(not isinstance(value, int) or 0 <= value < 2**63 for value in values):
+            return values  # type: ignore[no-any-return]
+    except (ValueError, binascii.Error, RecursionError):
+        pass
+    raise Problem("invalid", _("This is not the cursor of a page."), [Fault("cursor", _("Pass back what “next” held, or leave it out."))])

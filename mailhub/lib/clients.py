@@ -1,0 +1,32 @@
+"""Whose request it is: the address of the program that asks, behind proxies too."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def of(request: HttpRequest) -> str:
+    """The client's IP address: the last one that none of our own proxies (MAILHUB_TRUSTED_PROXIES) has, since whatever stands before it
+    in X-Forwarded-For is the client's own claim. "" where the server has none, as behind a UNIX socket."""
+    address = str(request.META.get("REMOTE_ADDR") or "")
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+    while hops and _trusted(address):
+        address = hops.pop()
+    return address if _parsed(address) else ""
+
+
+def _trusted(address: str) -> bool:
+    """A UNIX socket is a proxy's wherever there is one."""
+    parsed = _parsed(address)
+    networks = settings.MAILHUB_TRUSTED_PROXIES
+    return bool(networks) and (not address or (parsed is not None and any(parsed in network for network in networks)))
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(address.partition("%")[0])
+    except ValueError:
+        return None

@@ -17,6 +17,7 @@ from mailhub.delivery.models import COUNTER_OF, Attempt, Batch, Event, Message, 
 from mailhub.lib import addresses, clock
 from mailhub.lib.replies import classify
 from mailhub.lib.replies.verdicts import Kind
+from mailhub.relays import warmup
 from mailhub.relays.models import OTHER
 
 # The state that a report of this type claims. Other types (opened, clicked, ...) only count.
@@ -169,6 +170,9 @@ def record_all(reports: Iterable[Report]) -> list[Event]:
     suppress(made)
     tally.write()
     throughput.add(fates)
+    for (_hour, _relay, destination, source, _stream), counts in fates.items():
+        if source and counts["complained"]:
+            warmup.complained(source, destination, counts["complained"], clock.now())
     return made
 
 

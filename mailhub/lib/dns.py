@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, Generic, TypeVar
 
 import dns.asyncresolver
@@ -123,6 +124,11 @@ async def addresses(host: str) -> Answer[str]:
     return Answer(found, len(told) == 2 and all(answer.authenticated for answer in told))
 
 
+async def answers(name: str) -> Answer[str]:
+    """A records alone, as lists that are kept in the DNS answer with (RFC 5782). None is an answer too; raises Unanswered."""
+    return await _if_any(name, "A", lambda record: str(record.address))
+
+
 async def texts(name: str) -> Answer[str]:
     """TXT records, the strings of each joined (RFC 7208 section 3.3). None is an answer too; raises Unanswered."""
     return await _if_any(name, "TXT", lambda record: b"".join(record.strings).decode("utf-8", "replace"))
@@ -138,6 +144,19 @@ async def tlsa(host: str, port: int) -> Answer[TLSA]:
 async def names(address: str) -> Answer[str]:
     """Host names that the address's PTR records give. None is an answer too; raises Unanswered."""
     return await _if_any(dns.reversename.from_address(address).to_text(), "PTR", lambda record: _text(record.target))
+
+
+async def names_back(address: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Host names that the address's PTR records give, and those of them that lead back to it: forward-confirmed. Raises Unanswered."""
+    given = (await names(address)).records
+    back = set()
+    for name in given:
+        try:
+            if ip_address(address) in map(ip_address, (await addresses(name)).records):
+                back.add(name)
+        except Absent:
+            continue
+    return given, frozenset(back)
 
 
 # ---------------------------------------------------------------------------------------------------------------- asking

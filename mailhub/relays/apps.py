@@ -18,7 +18,7 @@ class RelaysConfig(AppConfig):
 
 def load_shipped(apps: Apps = apps, **kwargs: Any) -> None:
     """After every migration, since a new version of MailHub may know more destinations and services."""
-    from mailhub.relays import destinations, services, warmup
+    from mailhub.relays import blocklists, destinations, services, warmup
 
     # When migrations are taken back there may be no table any more.
     if any(model._meta.label == "relays.Destination" for model in apps.get_models()):
@@ -27,3 +27,5 @@ def load_shipped(apps: Apps = apps, **kwargs: Any) -> None:
         services.load()
     if any(model._meta.label == "relays.WarmupPlan" for model in apps.get_models()):
         warmup.load()
+    if any(model._meta.label == "relays.Blocklist" for model in apps.get_models()):
+        blocklists.load()

@@ -715,6 +715,8 @@ class WarmupUse(models.Model):
     #: by what receivers think of us, not by the recipient
     refused = models.PositiveIntegerField(_("refused"), default=0)
     bounced = models.PositiveIntegerField(_("bounced"), default=0)
+    #: called spam, whenever that was sent
+    complained = models.PositiveIntegerField(_("called spam"), default=0)
 
     class Meta:
         verbose_name = _("warm-up day")
@@ -727,6 +729,98 @@ class WarmupUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.ip.address}, {self.date}"
+
+
+class Blocklist(Figures):
+    """A list of addresses that send spam, kept in the DNS, by which receivers refuse mail (RFC 5782)."""
+
+    key = models.SlugField(_("key"), max_length=30, unique=True)
+    name = models.CharField(_("name"), max_length=100)
+    zone = models.CharField(
+        _("zone"),
+        max_length=255,
+        unique=True,
+        help_text=_("Where it is asked: zen.spamhaus.org. A key that the list gave you is part of it."),
+    )
+    active = models.BooleanField(_("ask it"), default=True)
+    alerts = models.BooleanField(
+        _("alert"), default=True, help_text=_("Receivers go by it: a listing opens a trouble. Otherwise it is only shown.")
+    )
+    covers_ipv6 = models.BooleanField(_("knows IPv6"), default=False)
+    meanings = models.TextField(
+        _("meanings"),
+        blank=True,
+        help_text=_("What its answers mean, one a line: 127.0.0.2 SBL, sources of spam. Empty: each is a listing."),
+    )
+    url = models.URLField(
+        _("page for removal"),
+        blank=True,
+        help_text=_("Where one asks to be taken off. %(address)s stands for the address, should it be part of it."),
+    )
+
+    class Meta:
+        verbose_name = _("blocklist")
+        verbose_name_plural = _("blocklists")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def removal(self, address: str) -> str:
+        return self.url.replace("%(address)s", address)
+
+    def meaning(self, code: str) -> str:
+        lines = (line.split(maxsplit=1) for line in self.meanings.splitlines())
+        return next((parts[1] for parts in lines if len(parts) == 2 and parts[0] == code), "")
+
+
+class IPCheck(models.Model):
+    """What was found when an address was last looked up: at a blocklist, or, without one, its PTR record."""
+
+    class Verdict(models.TextChoices):
+        GOOD = "good", _("in order")
+        BAD = "bad", _("not in order")
+        UNKNOWN = "unknown", _("unknown")  # nobody could say; neither good nor bad
+
+    ip = models.ForeignKey(DedicatedIP, models.CASCADE, related_name="checks", verbose_name=_("dedicated IP"))
+    blocklist = models.ForeignKey(Blocklist, models.CASCADE, null=True, related_name="+", verbose_name=_("blocklist"))
+    verdict = models.CharField(_("verdict"), max_length=10, choices=Verdict)
+    #: what the DNS answered, space between
+    found = models.CharField(_("found"), max_length=255, blank=True)
+    #: the list's own words, or why nobody could say
+    reason = models.TextField(_("reason"), blank=True)
+    checked_at = models.DateTimeField(_("looked up at"))
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["ip", "blocklist"], nulls_distinct=False, name="relays_ipcheck_once"),
+            models.CheckConstraint(condition=Q(verdict__in=["good", "bad", "unknown"]), name="relays_ipcheck_verdict"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ip.address}, {self.blocklist or 'PTR'}"
+
+
+class Listing(models.Model):
+    """A time during which a blocklist had an address of ours on it."""
+
+    ip = models.ForeignKey(DedicatedIP, models.CASCADE, related_name="listings", verbose_name=_("dedicated IP"))
+    blocklist = models.ForeignKey(Blocklist, models.CASCADE, related_name="listings", verbose_name=_("blocklist"))
+    since = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"), null=True)
+    codes = models.CharField(_("answer"), max_length=255)
+    reason = models.TextField(_("reason"), blank=True)
+
+    class Meta:
+        verbose_name = _("listing")
+        verbose_name_plural = _("listings")
+        ordering = ["-since", "-pk"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["ip", "blocklist"], condition=Q(until__isnull=True), name="relays_listing_one_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ip.address}, {self.blocklist}"
 
 
 class MTASTSPolicy(models.Model):

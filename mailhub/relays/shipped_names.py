@@ -1,4 +1,4 @@
-"""Names in destinations.toml and warmups.toml, for translators: rows keep them in English, and pages show them in the reader's language.
+"""Names in the files that this package ships, for translators: rows keep them in English, and pages show them in the reader's language.
 
 Names of services, such as Gmail, are the same in every language and not here."""
 
@@ -55,4 +55,12 @@ NAMES = (
     _("docomo knows none of many addresses in a row: it may be blocking us"),
     _("au knows none of many addresses in a row: it may be blocking us"),
     _("SoftBank knows none of many addresses in a row: it may be blocking us"),
+    _("SBL: sends spam, or helps those who do"),
+    _("CSS: low reputation"),
+    _("XBL: taken over by malware"),
+    _("DROP: in the hands of criminals"),
+    _("PBL: should not send mail itself, says its provider"),
+    _("PBL: should not send mail itself"),
+    _("BCL: controls malware"),
+    _("reported by recipients within the last day or so"),
 )

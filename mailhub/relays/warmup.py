@@ -20,6 +20,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from mailhub.lib.notes import Notes
+from mailhub.lib.replies import classify
+from mailhub.lib.replies.verdicts import Category
 from mailhub.relays import shipping
 from mailhub.relays.base import Fault, Refused, SendError
 from mailhub.relays.models import DedicatedIP, Relay, WarmupPlan, WarmupUse
@@ -30,7 +32,7 @@ SHIPPED = Path(__file__).with_name("warmups.toml")
 # A day was used when so much of its cap was taken; it went well below these parts of what was answered. From BACK on the address goes
 # back a day. (Between the published plans, of which some stop at 3 % bounces.)
 USED = 0.7
-DEFERRED, BOUNCED, BACK = 0.10, 0.02, 0.02
+DEFERRED, BOUNCED, COMPLAINED, BACK, BACK_COMPLAINED = 0.10, 0.02, 0.001, 0.02, 0.003
 # Fewer than this many say nothing.
 FEW = 3
 # Receivers forget an address that was silent so long: it begins again at a quarter of where it was.
@@ -64,25 +66,61 @@ def outcome(error: SendError | None) -> Outcome | None:
         return None
     if isinstance(error, Refused):
         return Outcome.BOUNCED if error.fault == Fault.RECIPIENT else Outcome.REFUSED
-    return Outcome.DEFERRED
+    said = classify.classify(error.reply.text, code=error.reply.code, enhanced=error.reply.enhanced).category
+    # A rate that is too high by what they think of us (4.7), not by what they can take.
+    distrusted = said in (Category.BLOCKED, Category.SPAM) or (said == Category.RATE_LIMITED and error.reply.enhanced.startswith("4.7."))
+    return Outcome.REFUSED if distrusted else Outcome.DEFERRED
 
 
 # --------------------------------------------------------------------------------------------------------------------- the plan
+
+
+class Step(StrEnum):
+    """What follows on a day, and why."""
+
+    ON = "on"
+    BACK = "back"
+    COMPLAINED_BACK = "complained_back"
+    HOLD_UNUSED = "hold_unused"
+    HOLD_DEFERRED = "hold_deferred"
+    HOLD_BOUNCED = "hold_bounced"
+    HOLD_COMPLAINED = "hold_complained"
+    WARM = "warm"
+
+
+def step(plan: WarmupPlan, last: WarmupUse) -> Step:
+    """What follows on `last`, a day on which the address sent."""
+    answered = last.accepted + last.deferred + last.refused + last.bounced
+    if _many(last.refused, answered, BACK):
+        return Step.BACK
+    if _many(last.complained, answered, BACK_COMPLAINED):
+        return Step.COMPLAINED_BACK
+    cap = plan.cap(last.day)
+    if cap is None:
+        return Step.WARM
+    if _many(last.deferred, answered, DEFERRED):
+        return Step.HOLD_DEFERRED
+    if _many(last.bounced, answered, BOUNCED):
+        return Step.HOLD_BOUNCED
+    if _many(last.complained, answered, COMPLAINED):
+        return Step.HOLD_COMPLAINED
+    return Step.ON if last.taken >= USED * cap else Step.HOLD_UNUSED
 
 
 def next_day(plan: WarmupPlan, last: WarmupUse, today: date) -> int:
     """The day of the plan that follows on `last`, the day on which the address last sent."""
     if today - last.date > SILENT:
         return max(last.day // 4, 1)
-    answered = last.accepted + last.deferred + last.refused + last.bounced
     over = plan.length + 1
-    if _many(last.refused, answered, BACK):
-        return max(min(last.day, over) - 1, 1)
-    cap = plan.cap(last.day)
-    if cap is None:
-        return over
-    well = not _many(last.deferred, answered, DEFERRED) and not _many(last.bounced, answered, BOUNCED)
-    return last.day + 1 if well and last.taken >= USED * cap else last.day
+    match step(plan, last):
+        case Step.BACK | Step.COMPLAINED_BACK:
+            return max(min(last.day, over) - 1, 1)
+        case Step.ON:
+            return last.day + 1
+        case Step.WARM:
+            return over
+        case _:
+            return last.day
 
 
 def _many(count: int, of: int, part: float) -> bool:
@@ -135,6 +173,17 @@ def _today(ip: DedicatedIP, plan: WarmupPlan, destination: str, today: date) -> 
         return last
     day = next_day(plan, last, today) if last else ip.first_day
     return WarmupUse.objects.create(ip=ip, destination_id=key, date=today, day=day)
+
+
+@transaction.atomic
+def complained(address: str, destination: str, count: int, now: datetime) -> None:
+    """So many recipients called mail spam that left from the address: a sign of the day on which it is told."""
+    ip = DedicatedIP.objects.filter(address=address, plan__isnull=False).first()
+    row = _locked(ip.pk) if ip else None
+    if row is None or row.plan is None:
+        return
+    use = _today(row, row.plan, destination, timezone.localdate(now))
+    WarmupUse.objects.filter(pk=use.pk).update(complained=F("complained") + count)
 
 
 def rooms(relay: Relay, now: datetime, destinations: Iterable[str]) -> dict[int, dict[str, int]]:

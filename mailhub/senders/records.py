@@ -11,7 +11,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -439,7 +438,7 @@ async def _ptr(about: Subject) -> list[Seen]:
 
 async def confirmed_ptr(ip: DedicatedIP) -> Seen:
     """Forward-confirmed: the address's name leads back to it, and is the one that MailHub greets with."""
-    names = (await dns.names(ip.address)).records
+    names, back = await dns.names_back(ip.address)
     about = {"address": ip.address, "name": ip.ehlo_name, "found": ", ".join(names)}
 
     def finding(verdict: Verdict, problem: str = "") -> Seen:
@@ -447,13 +446,6 @@ async def confirmed_ptr(ip: DedicatedIP) -> Seen:
 
     if not names:
         return finding(Verdict.MISSING, "ptr_missing")
-    back: set[str] = set()
-    for name in names:
-        try:
-            if ip_address(ip.address) in map(ip_address, (await dns.addresses(name)).records):
-                back.add(name)
-        except dns.Absent:
-            continue
     if not back:
         return finding(Verdict.WRONG, "ptr_unconfirmed")
     return finding(Verdict.PASS) if ip.ehlo_name in back else finding(Verdict.WRONG, "ptr_other")

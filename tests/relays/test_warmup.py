@@ -130,6 +130,8 @@ def test_many_machines_together_keep_to_the_cap(ip: DedicatedIP) -> None:
         (10, {"accepted": 7, "bounced": 3}, 10),
         (10, {"accepted": 8, "deferred": 2}, 20),  # fewer say nothing
         (10, {"accepted": 7, "refused": 3}, 10),  # there is none before the first
+        (10, {"accepted": 10, "complained": 2}, 20),
+        (10, {"accepted": 10, "complained": 3}, 10),
     ],
 )
 def test_the_next_day_comes_only_after_one_that_went_well(ip: DedicatedIP, taken: int, signs: dict[str, int], next_cap: int) -> None:
@@ -145,6 +147,38 @@ def test_an_address_that_is_refused_goes_back_a_day_even_when_it_was_warm(ip: De
     assert take(ip, 99, NOW + DAY) == 40
     went(ip, accepted=35, refused=5)
     assert take(ip, 99, NOW + 2 * DAY) == 20
+
+
+def test_complaints_hold_an_address_and_many_take_it_back_a_day(ip: DedicatedIP) -> None:
+    DedicatedIP.objects.update(first_day=2)
+    take(ip, 20)
+    went(ip, accepted=2000, complained=3)
+    assert take(ip, 99, NOW + DAY) == 20
+    went(ip, accepted=900, complained=3)
+    assert take(ip, 99, NOW + 2 * DAY) == 10
+
+
+def test_mail_that_is_called_spam_is_counted_where_its_address_warms_up(ip: DedicatedIP) -> None:
+    warmup.complained("192.0.2.9", "gmail", 1, NOW)
+    assert not WarmupUse.objects.exists()
+    take(ip, 1)
+    warmup.complained("192.0.2.1", "gmail", 2, NOW)
+    DedicatedIP.objects.update(plan=None)
+    warmup.complained("192.0.2.1", "gmail", 4, NOW)
+    assert WarmupUse.objects.get().complained == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("4.7.0 Our system has detected an unusual rate of unsolicited mail originating from your IP address", Outcome.REFUSED),
+        ("4.2.0 Greylisted, try again in five minutes", Outcome.DEFERRED),
+        ("4.2.2 The mailbox is full", Outcome.DEFERRED),
+    ],
+)
+def test_a_refusal_for_now_by_reputation_is_no_plain_deferral(text: str, sign: Outcome) -> None:
+    enhanced, _space, words = text.partition(" ")
+    assert warmup.outcome(Deferred(Reply(421, enhanced, words))) == sign
 
 
 def test_days_without_mail_count_for_nothing_and_a_long_silence_takes_back(ip: DedicatedIP) -> None:

@@ -53,6 +53,7 @@ class Migration(migrations.Migration):
                 ('deferred', models.PositiveIntegerField(default=0, verbose_name='deferred')),
                 ('refused', models.PositiveIntegerField(default=0, verbose_name='refused')),
                 ('bounced', models.PositiveIntegerField(default=0, verbose_name='bounced')),
+                ('complained', models.PositiveIntegerField(default=0, verbose_name='called spam')),
                 ('destination', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='relays.destination', verbose_name='destination')),
                 ('ip', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='warmups', to='relays.dedicatedip', verbose_name='dedicated IP')),
             ],

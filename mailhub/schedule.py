@@ -54,6 +54,7 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "mailhub.watching.tasks.prune": Nightly(3, 57),
     "mailhub.senders.tasks.check_domains": Nightly(4, 0),
     "mailhub.senders.tasks.check_waiting": Every(60),
+    "mailhub.relays.tasks.check_addresses": Every(60),
 }
 
 

@@ -244,7 +244,9 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
         # What stands above already is not said twice. Index watching_trouble_open.
         rows = Trouble.objects.filter(closed_at__isnull=True).exclude(kind__in=[Trouble.Kind.WORKERS, Trouble.Kind.RELAY])
         for row in rows.select_related("rule").order_by("tone", "-pk")[:5]:
-            said = f"{words_of.title(row)}. {words_of.cause(row)} {words_of.held(row) or words_of.step(row)}"
+            said = " ".join(
+                [words_of.sentence(words_of.title(row)), words_of.cause(row), words_of.held(row) or words_of.step(row)],
+            )
             found.append({"tone": row.tone, "words": said, "url": page(Trouble, "change", row.pk), "button": _("See the trouble")})
     if may(request, "view", Campaign):
         # The newest hundred: nobody waits for an older one any more.

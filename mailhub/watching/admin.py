@@ -18,6 +18,7 @@ from mailhub.admin import ReadOnlyAdmin, badge
 from mailhub.lib import clock
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.pages import two_lines
+from mailhub.senders.admin import chosen_only
 from mailhub.senders.models import Sender
 from mailhub.watching import pages, words
 from mailhub.watching.forms import ChannelForm
@@ -52,7 +53,7 @@ class Openness(admin.SimpleListFilter):
 class TroubleAdmin(WithStyles, ReadOnlyAdmin[Trouble]):
     lead = _("What is not as it should be, found every minute: the cause, what to do, and how long it lasted.")
     empty_hint = _("Nothing has been in trouble so far. Add an alert channel, so that somebody is told when something is.")
-    list_display = ("title", "state", "kind", "opened_at", "lasted")
+    list_display = ("title", "state", "opened_at", "lasted")
     list_display_links = ("title",)
     list_filter = (Openness, "kind")
     list_select_related = ("rule",)
@@ -98,7 +99,7 @@ class TroubleAdmin(WithStyles, ReadOnlyAdmin[Trouble]):
 @admin.register(Rule)
 class RuleAdmin(WithStyles, ExplainedDeletion[Rule]):
     lead = _("Thresholds, and what happens past them. They are looked at every minute, by what is counted hour by hour.")
-    list_display = ("title", "limit", "where", "deed", "active")
+    list_display = ("title", "limit", "deed", "active")
     list_filter = ("measure", "action", "active")
     search_fields = ("name",)
     list_select_related = ("relay", "destination")
@@ -114,7 +115,7 @@ class RuleAdmin(WithStyles, ExplainedDeletion[Rule]):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, rule: Rule) -> SafeString:
-        return two_lines(rule, rule.get_measure_display())
+        return two_lines(rule, self.where(rule))
 
     @admin.display(description=_("threshold"), ordering="threshold")
     def limit(self, rule: Rule) -> SafeString | str:
@@ -125,12 +126,10 @@ class RuleAdmin(WithStyles, ExplainedDeletion[Rule]):
         below = gettext("in %(hours)s, from %(least)s mails on") % {"hours": hours, "least": number_format(rule.least, force_grouping=True)}
         return two_lines(gettext("over %(percent)s %%") % {"percent": threshold}, below)
 
-    @admin.display(description=_("where"))
     def where(self, rule: Rule) -> str:
-        if rule.measure == Rule.Measure.WAITING:
-            return "—"
-        places = [rule.get_scope_display(), rule.relay, rule.destination]
-        return pgettext("between things", ", ").join(str(place) for place in places if place)
+        """What is measured, and where."""
+        places = [] if rule.measure == Rule.Measure.WAITING else [rule.get_scope_display(), rule.relay, rule.destination]
+        return pgettext("between things", ", ").join(str(place) for place in [rule.get_measure_display(), *places] if place)
 
     @admin.display(description=_("then"), ordering="action")
     def deed(self, rule: Rule) -> SafeString:
@@ -164,7 +163,7 @@ class ChannelAdmin(WithStyles):
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "sender":
             kwargs["queryset"] = Sender.objects.filter(status=Sender.Status.CONFIRMED)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+        return chosen_only(super().formfield_for_foreignkey(db_field, request, **kwargs))
 
     @method_decorator(sensitive_post_parameters())
     def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -174,7 +173,16 @@ class ChannelAdmin(WithStyles):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         channel = self.get_object(request, object_id)
-        context = {"channel": channel, "told": list(pages.told(channel)), "state_badge": self.state(channel)} if channel else {}
+        context = (
+            {
+                "channel": channel,
+                "problem": words.sentence(channel.problem) if channel else "",
+                "told": list(pages.told(channel)),
+                "state_badge": self.badge(channel),
+            }
+            if channel
+            else {}
+        )
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     @admin.display(description=_("name"), ordering="name")
@@ -184,8 +192,11 @@ class ChannelAdmin(WithStyles):
 
     @admin.display(description=_("state"))
     def state(self, channel: Channel) -> SafeString:
+        return two_lines(self.badge(channel), channel.problem) if channel.active and channel.problem else self.badge(channel)
+
+    def badge(self, channel: Channel) -> SafeString:
         if not channel.active:
             return badge("paused", gettext("not in use"))
         if channel.problem:
-            return two_lines(badge("failed", gettext("does not work")), channel.problem)
+            return badge("failed", gettext("does not work"))
         return badge("good", gettext("works")) if channel.told_at else badge("new", gettext("not tried yet"))

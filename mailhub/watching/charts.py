@@ -46,9 +46,12 @@ class Span:
         return time if self.hours == 1 else f"{date_format(local, 'MONTH_DAY_FORMAT')}, {time}"
 
     def short(self, start: datetime) -> str:
-        """Below the column."""
+        """Below the column; most have nothing there, so that a phone has room for the others."""
         local = timezone.localtime(start)
-        return date_format(local, "H:i") if self.hours == 1 else f"{local.month}/{local.day}"
+        if self.hours == 1:
+            return date_format(local, "H:i") if local.hour % 4 == 0 else ""
+        marked = local.hour < self.hours if self.hours < 24 else local.toordinal() % 5 == 0
+        return f"{local.month}/{local.day}" if marked else ""
 
 
 SPANS = {span.key: span for span in (Span("day", 24, 1), Span("week", 28, 6), Span("month", 30, 24))}

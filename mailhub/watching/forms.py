@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django import forms
@@ -11,17 +11,24 @@ from mailhub.lib import addresses
 from mailhub.watching.models import Channel
 from mailhub.webhooks import signing
 
+WIDE = forms.TextInput({"class": "vLargeTextField", "autocomplete": "off"})
+
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """What is secret is written and not shown: a field that stays empty keeps what is stored."""
 
     url = forms.CharField(
-        label=_("URL"), required=False, max_length=1000, help_text=_("Stored encrypted and not shown again. Empty: as it is stored.")
+        label=_("URL"),
+        required=False,
+        max_length=1000,
+        widget=WIDE,
+        help_text=_("Stored encrypted and not shown again. Empty: as it is stored."),
     )
     secret = forms.CharField(
         label=_("secret"),
         required=False,
         max_length=200,
+        widget=WIDE,
         help_text=_(
             "Signs the calls by Standard Webhooks; the receiver needs it too. Copy it now: it is stored encrypted and not shown again."
             " Empty: as it is stored."
@@ -31,6 +38,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Channel
         fields = ("name", "kind", "active", "to", "sender", "url", "secret", "language", "most")
+        widgets: ClassVar = {"to": forms.Textarea({"rows": 3})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -16,6 +16,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
@@ -132,11 +133,13 @@ def _best_words() -> str:
 
 def _relays(start: datetime, now: datetime, only: dict[str, Any], link: Link) -> list[dict[str, Any]]:
     found = throughput.between(start, now + timedelta(hours=1), "relay_key", **only)
-    known = {relay.pk: relay for relay in Relay.objects.only("name")}
-    rows = [_row(_relay_name(known.get(key), key), link(relay=str(key)), counts) for (key,), counts in found.items()]
+    known = {relay.pk: relay for relay in Relay.objects.only("name", "kind", "do_not_send")}
+    rows = [{**_row(_relay_name(known.get(key), key), link(relay=str(key)), counts), "key": key} for (key,), counts in found.items()]
     rows.sort(key=lambda row: row["rank"])
-    if len(rows) > 1 and rows[0]["counts"].tries >= ENOUGH and rows[1]["counts"].tries >= ENOUGH:
-        rows[0]["best"] = True
+    # Which to send through: of those that do send.
+    real = [row for row in rows if (relay := known.get(row["key"])) and not relay.do_not_send and relay.kind not in ("inbox", "memory")]
+    if len(real) > 1 and real[1]["counts"].tries >= ENOUGH:
+        real[0]["best"] = True
     return rows
 
 
@@ -213,6 +216,7 @@ def line(trouble: Trouble) -> dict[str, Any]:
         "cause": words.cause(trouble),
         "step": words.step(trouble),
         "held": words.held(trouble),
+        "resume_url": reverse("admin:watching_trouble_resume", args=[trouble.pk]) if trouble.holds else "",
         "url": reverse("admin:watching_trouble_change", args=[trouble.pk]),
         "tone": trouble.tone,
     }
@@ -257,7 +261,7 @@ def _entry(step: Step) -> dict[str, Any]:
         Step.Deed.CLOSED: "",
     }
     deed = Step.Deed(step.deed)
-    return {"state": TONES[deed], "title": deed.label, "at": timezone.localtime(step.at), "words": said[deed]}
+    return {"state": TONES[deed], "title": capfirst(deed.label), "at": timezone.localtime(step.at), "words": said[deed]}
 
 
 @require_POST

@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 from mailhub.delivery import workers
 from mailhub.delivery.models import WAITING, Batch, Message, Worker
 from mailhub.relays import limits, routing
-from mailhub.relays.models import Quota, Relay, RouteMember, Stream
+from mailhub.relays.models import Listing, Quota, Relay, RouteMember, Stream
 from mailhub.senders import verdicts
 from mailhub.senders.models import Finding, Sender
 from mailhub.watching.found import Found
@@ -185,6 +185,14 @@ def channels(now: datetime) -> Iterator[Found]:
         yield Found(Kind.CHANNEL, f"channel {channel.pk}", about, Tone.WARN, "watching.Channel", str(channel.pk))
 
 
+def listings(now: datetime) -> Iterator[Found]:
+    """Own addresses on blocklists by which receivers go."""
+    for listing in Listing.objects.filter(until=None, blocklist__alerts=True).select_related("ip", "blocklist"):
+        about = {"address": listing.ip.address, "list": listing.blocklist.name, "reason": listing.reason or listing.codes}
+        subject = f"{listing.ip.address} {listing.blocklist.zone}"
+        yield Found(Kind.LISTING, subject, about, Tone.BAD, "relays.DedicatedIP", str(listing.ip_id))
+
+
 def endpoints(now: datetime) -> Iterator[Found]:
     """Webhooks that we stopped posting to."""
     for endpoint in Endpoint.objects.filter(status=Endpoint.Status.DISABLED).defer("secret", "old_secret"):
@@ -201,6 +209,7 @@ SOURCES: Mapping[str, tuple[Kind, ...]] = {
     "mailhub.watching.sources.waiting": (Kind.WAITING,),
     "mailhub.watching.sources.missing_workers": (Kind.WORKERS,),
     "mailhub.watching.sources.records": (Kind.DNS,),
+    "mailhub.watching.sources.listings": (Kind.LISTING,),
     "mailhub.watching.sources.endpoints": (Kind.ENDPOINT,),
     "mailhub.watching.sources.channels": (Kind.CHANNEL,),
 }

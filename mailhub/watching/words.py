@@ -120,12 +120,17 @@ class Known(dict[str, Any]):
         return "—"
 
 
+def sentence(text: str) -> str:
+    """With a full stop, where what it ends in, such as a server's reply, has none."""
+    return text if text[-1:] in (*".!?。！？", "") else _("%(sentence)s.") % {"sentence": text}
+
+
 def title(trouble: Trouble) -> str:
     return str(KINDS[trouble.kind].title) % ready(trouble)
 
 
 def cause(trouble: Trouble) -> str:
-    words = str(KINDS[trouble.kind].cause) % ready(trouble)
+    words = sentence(str(KINDS[trouble.kind].cause) % ready(trouble))
     failure = failures.explain_text(trouble.about.get("reason", "")) if trouble.kind == Kind.RELAY else None
     return f"{words} {failure.cause}" if failure else words
 

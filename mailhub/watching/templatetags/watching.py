@@ -21,8 +21,10 @@ def open_troubles(row: Model | None) -> list[dict[str, Any]]:
     """Of the row whose page is shown."""
     if row is None or row.pk is None:
         return []
-    found = Trouble.objects.filter(closed_at__isnull=True, model=row._meta.label, object_id=str(row.pk))
-    return [pages.line(trouble) for trouble in found.order_by("-tone", "-pk")[:5]] if type(row) is not Trouble else []
+    found = Trouble.objects.filter(closed_at__isnull=True, model=row._meta.label, object_id=str(row.pk)).select_related("rule")
+    # That a relay rests, and that a channel does not work, its own page says.
+    said = [Trouble.Kind.RELAY, Trouble.Kind.CHANNEL]
+    return [pages.line(trouble) for trouble in found.exclude(kind__in=said).order_by("tone", "-pk")[:5]]
 
 
 @register.simple_tag

@@ -19,7 +19,7 @@ from mailhub.admin import BigTableAdmin, badge
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.pages import two_lines
 from transactional import pages
-from transactional.forms import TemplateForm
+from transactional.forms import ProjectForm, TemplateForm
 from transactional.models import Project, Submission, Template
 
 View = Callable[..., HttpResponseBase]
@@ -33,7 +33,12 @@ class ProjectAdmin(ExplainedDeletion[Project]):
     empty_hint = _("A project is a site that sends mail through MailHub: orders, registrations, password resets.")
     list_display = ("name", "sender_count", "credential_count", "created_at")
     search_fields = ("name",)
-    fields = ("name", "senders")
+    form = ProjectForm
+    fieldsets = (
+        (None, {"fields": ("name", "senders")}),
+        (_("From"), {"fields": ("from_policy", "default_sender")}),
+        (_("Limits"), {"fields": (("limit_minute", "limit_day"), "keep_bodies_days")}),
+    )
     autocomplete_fields = ("senders",)
     deleted_too = ("credentials",)
     instead = _("Revoke its credentials: then it hands in nothing more, and what it has sent still names it.")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from ipaddress import ip_network
 from typing import Any, ClassVar
 
 from django import forms
@@ -10,9 +12,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.lib import addresses
+from mailhub.lib.api import USUAL, Scope
 from mailhub.lib.headers import one_line
 from mailhub.senders.models import Sender
-from transactional.models import Credential, Template
+from transactional.models import Credential, Project, Template
 
 CODE = {"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"}
 
@@ -87,6 +90,36 @@ class TestForm(forms.Form):
         return addresses.normalise(self.cleaned_data["address"])
 
 
+class ProjectForm(forms.ModelForm[Project]):
+    class Meta:
+        model = Project
+        fields = ("name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "keep_bodies_days")
+        widgets: ClassVar = {"from_policy": forms.RadioSelect}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(field := self.fields.get("default_sender"), forms.ModelChoiceField):
+            field.queryset = Sender.objects.filter(status=Sender.Status.CONFIRMED).order_by("email")
+            field.empty_label = _("none")
+
+
+class NetworksField(forms.CharField):
+    """Addresses and networks, one a line or with commas between them."""
+
+    def clean(self, value: Any) -> Any:
+        found = []
+        for word in re.split(r"[,\s]+", super().clean(value)):
+            if word:
+                try:
+                    found.append(str(ip_network(word, strict=False)))
+                except ValueError:
+                    problem = _("“%(word)s” is no IP address or network, such as 192.0.2.0/24.")
+                    raise ValidationError(problem, code="network", params={"word": word}) from None
+        if len(found) > 50:
+            raise ValidationError(_("Give 50 networks at most."), code="too_many")
+        return found
+
+
 class CredentialForm(forms.ModelForm[Credential]):
     name = forms.CharField(
         label=_("Name"),
@@ -104,9 +137,33 @@ class CredentialForm(forms.ModelForm[Credential]):
         help_text=_("Empty: until it is revoked."),
     )
 
+    scopes = forms.MultipleChoiceField(
+        label=_("An API key may"),
+        choices=Scope.choices,
+        initial=[scope.value for scope in USUAL],
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("An SMTP password may send mail alone. Suppressions, contacts and campaigns are those of the whole MailHub."),
+    )
+    networks = NetworksField(
+        label=_("Only from"),
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": "192.0.2.0/24"}),
+        help_text=_("IP addresses and networks, one a line. Empty: from anywhere."),
+    )
+
     class Meta:
         model = Credential
-        fields = ("name", "kind", "expires_at")
+        fields = ("name", "kind", "scopes", "networks", "expires_at")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("kind") == Credential.Kind.SMTP:
+            cleaned["scopes"] = []
+        elif "scopes" in cleaned and not cleaned["scopes"]:
+            self.add_error("scopes", _("Choose what the key may do."))
+        return cleaned
 
     def clean_expires_at(self) -> Any:
         moment = self.cleaned_data["expires_at"]

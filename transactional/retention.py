@@ -1,4 +1,4 @@
-"""What was handed in is forgotten with its messages."""
+"""What was handed in is forgotten with its messages; what a project's mails said, when the project says."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
-from mailhub.delivery import retention
+from mailhub.delivery import retention as delivery
 from mailhub.delivery.models import Message
 from mailhub.lib import clock
 from mailhub.relays.models import Stream
-from transactional.models import Submission
+from transactional import limits
+from transactional.models import Project, Submission
 
 GROUP = 1000
 
 
 def prune() -> None:
     """After delivery's own pruning, which leaves submissions and their contents."""
-    forget_submissions(clock.now() - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS))
+    now = clock.now()
+    # Sooner than MAILHUB_KEEP_BODIES_DAYS, where a project's mails are more private than others.
+    for project in Project.objects.filter(keep_bodies_days__isnull=False):
+        delivery.forget_bodies(now - timedelta(days=project.keep_bodies_days or 0), Q(submission__project=project))
+    forget_submissions(now - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS))
+    limits.prune(now - timedelta(days=2))
 
 
 def forget_submissions(before: datetime) -> int:
@@ -37,6 +43,6 @@ def forget_submissions(before: datetime) -> int:
         with transaction.atomic():
             over = dict(Submission.objects.filter(~Exists(messages), pk__in=ids).values_list("pk", "content"))
             Submission.objects.filter(pk__in=over).delete()
-            retention.forget_contents(over.values())
+            delivery.forget_contents(over.values())
             count += len(over)
     return count

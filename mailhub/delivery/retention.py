@@ -36,15 +36,17 @@ def prune() -> None:
     shaping.prune(now - timedelta(days=7))
 
 
-def forget_bodies(before: datetime) -> int:
-    """Empty transactional contents from before then, and what filled their placeholders, a group a transaction; subjects and all other
-    facts stay. Returns how many contents that were.
+def forget_bodies(before: datetime, among: Q | None = None) -> int:
+    """Empty transactional contents from before then (those of `among`), and what filled their placeholders, a group a transaction; subjects
+    and all other facts stay. Returns how many contents that were.
 
     They may hold password-reset links. A campaign's content is nobody's secret and stays for its page. Index delivery_content_bodies,
     which holds none that is empty already; in its order, so that none is passed again."""
     waiting = Message.objects.filter(content=OuterRef("pk"), stream=Stream.TRANSACTIONAL, status__in=OPEN)
     shared = Batch.objects.filter(content=OuterRef("pk"))
     old = Content.objects.filter(WITH_BODY, ~Exists(waiting), ~Exists(shared), created_at__lt=before).order_by("created_at")
+    if among is not None:
+        old = old.filter(among)
     count = 0
     while group := dict(old.values_list("pk", "created_at")[:GROUP]):
         count += _empty(group)

@@ -82,7 +82,7 @@ def test_a_project_names_its_senders(admin_client: Client, sender: Sender) -> No
     looked_up = {"app_label": "transactional", "model_name": "project", "field_name": "senders", "term": "shop"}
     found = admin_client.get(reverse("admin:autocomplete"), looked_up).json()["results"]
     assert [row["id"] for row in found] == [str(sender.pk)]
-    admin_client.post(reverse("admin:transactional_project_add"), {"name": "Tea shop", "senders": [sender.pk]})
+    admin_client.post(reverse("admin:transactional_project_add"), {"name": "Tea shop", "senders": [sender.pk], "from_policy": "keep"})
     assert list(Project.objects.get().senders.all()) == [sender]
 
 
@@ -121,7 +121,7 @@ def test_the_list_of_projects_counts_in_one_query(admin_client: Client, project:
 
 
 def issue(client: Client, project: Project, **changes: str) -> Any:
-    return client.post(page(project, "issue"), {"name": "production", "kind": "api_key", "expires_at": "", **changes})
+    return client.post(page(project, "issue"), {"name": "production", "kind": "api_key", "scopes": ["send"], "expires_at": "", **changes})
 
 
 def test_a_secret_is_shown_exactly_once(admin_client: Client, project: Project) -> None:

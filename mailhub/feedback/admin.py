@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext, pgettext_lazy
@@ -13,11 +15,12 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from mailhub.admin import BigTableAdmin, badge
-from mailhub.feedback import mailboxes
+from mailhub.feedback import callback_pages as pages
+from mailhub.feedback import callbacks, callers, mailboxes
 from mailhub.feedback.forms import MailboxForm
-from mailhub.feedback.models import IncomingMail, Mailbox
+from mailhub.feedback.models import Callback, IncomingMail, Mailbox, ParkedReport
 from mailhub.lib.states import WrongState
-from mailhub.relays.pages import two_lines
+from mailhub.relays.pages import demand, two_lines
 
 
 @admin.register(IncomingMail)
@@ -45,6 +48,100 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
     @admin.display(description=_("status"))
     def state(self, mail: IncomingMail) -> SafeString:
         return badge(mail.status, mail.get_status_display())
+
+
+@admin.register(ParkedReport)
+class ParkedReportAdmin(BigTableAdmin[ParkedReport]):
+    """What services told, and no message was found for."""
+
+    lead = _("Events that services told of, and whose message was not found. Each is tried again for some hours, then kept here.")
+    empty_hint = _("Everything that services told of was about mail of yours.")
+    list_display = ("title", "state", "about", "received_at")
+    list_filter = ("status", "type")
+    list_select_related = ("url__relay",)
+    actions = ("try_again", "dismiss")
+    fields = (
+        "url", "status", "why", "type", "recipient", "number", "public_id", "at", "kind", "category", "detail", "tries", "next_try_at",
+        "received_at",
+    )  # fmt: skip
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ParkedReport]:
+        return super().get_queryset(request).defer("url__secrets", "url__relay__secrets")
+
+    @admin.display(description=_("parked report"))
+    def title(self, report: ParkedReport) -> SafeString:
+        return two_lines(report, f"{report.url} · {report.detail or '—'}")
+
+    @admin.display(description=_("status"))
+    def state(self, report: ParkedReport) -> SafeString:
+        label = badge("warn" if report.status == ParkedReport.Status.KEPT else report.status, report.get_status_display())
+        return two_lines(label, report.get_why_display()) if report.status != ParkedReport.Status.APPLIED else label
+
+    @admin.display(description=_("message"))
+    def about(self, report: ParkedReport) -> str:
+        return str(report.number or report.public_id or "—")
+
+    @admin.action(description=_("Try again now"), permissions=["view"])
+    def try_again(self, request: HttpRequest, queryset: QuerySet[ParkedReport]) -> None:
+        self._each(request, queryset, ParkedReport.try_again)
+        found = callbacks.try_parked()
+        words = ngettext("%(n)s report found its message.", "%(n)s reports found their messages.", found)
+        self.message_user(request, words % {"n": found})
+
+    @admin.action(description=_("Dismiss"), permissions=["view"])
+    def dismiss(self, request: HttpRequest, queryset: QuerySet[ParkedReport]) -> None:
+        done = self._each(request, queryset, ParkedReport.dismiss)
+        self.message_user(request, ngettext("%(n)s report is dismissed.", "%(n)s reports are dismissed.", done) % {"n": done})
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[ParkedReport], deed: Callable[[ParkedReport], None]) -> int:
+        """Whoever may change relays may; nothing is done to what is recorded already."""
+        demand(request, "relays.change_relay")
+        done = 0
+        for report in queryset.order_by("pk"):
+            with contextlib.suppress(WrongState):
+                deed(report)
+                done += 1
+        return done
+
+
+@admin.register(Callback)
+class CallbackAdmin(BigTableAdmin[Callback]):
+    """What services posted. Bodies name recipients, and are not shown."""
+
+    lead = _("What services posted, and how many of its events were recorded.")
+    empty_hint = _("No service has called back. A relay's page says how to set that up.")
+    list_display = ("title", "state", "recorded", "parked", "passed", "unread", "received_at")
+    list_filter = ("status",)
+    list_select_related = ("url__relay",)
+    fields = ("url", "status", "size", "position", "recorded", "parked", "passed", "unread", "tries", "received_at")
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        # About one relay, and so below its number.
+        views = {"": pages.relay_page, "set_up": pages.set_up, "renew": pages.renew, "remove": pages.remove, "probe": pages.probe}
+        own = [
+            path(
+                f"relay/<int:relay_pk>/{name and name + '/'}", self.admin_site.admin_view(view), name=f"feedback_callback_{name or 'relay'}"
+            )
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Callback]:
+        return super().get_queryset(request).defer("body", "url__secrets", "url__relay__secrets")
+
+    @admin.display(description=_("callback"))
+    def title(self, callback: Callback) -> SafeString:
+        return two_lines(callback, callers.CALLERS[callback.url.service].name)
+
+    @admin.display(description=_("status"))
+    def state(self, callback: Callback) -> SafeString:
+        return badge("bad" if callback.status == Callback.Status.STUCK else callback.status, callback.get_status_display())
 
 
 @admin.register(Mailbox)

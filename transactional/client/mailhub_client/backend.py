@@ -13,8 +13,8 @@ from typing import Any
 
 import requests
 from anymail.backends.base_requests import AnymailRequestsBackend, BasePayload
-from anymail.exceptions import AnymailConfigurationError, AnymailRequestsAPIError
-from anymail.message import AnymailRecipientStatus
+from anymail.exceptions import AnymailConfigurationError, AnymailRecipientsRefused, AnymailRequestsAPIError
+from anymail.message import AnymailRecipientStatus, AnymailStatus
 from anymail.utils import Attachment, EmailAddress, get_anymail_setting
 from django.core.mail import EmailMessage
 from django.utils.translation import get_language
@@ -74,7 +74,7 @@ class EmailBackend(AnymailRequestsBackend):
             response, failure = self.attempt(part, max(end - time.monotonic(), 1.0))
             if response is not None and not busy(response, part):
                 self.raise_for_status(response, payload, message)
-                return Answer(part, self.deserialize_json_response(response, payload, message))
+                return Answer(part, response, self.deserialize_json_response(response, payload, message))
             wait = pause if response is None else max(pause or 0, _retry_after(response))
             if pause is None or time.monotonic() + wait >= end:
                 break
@@ -83,10 +83,10 @@ class EmailBackend(AnymailRequestsBackend):
             from mailhub_client.models import OutboxMail  # the app's models are there only once Django has loaded it
 
             OutboxMail.objects.keep(part)
-            return Answer(part, None)
+            return Answer(part, response, None)
         if response is not None and response.ok:
             # A batch of which MailHub took some: the rest is told in each one's status.
-            return Answer(part, self.deserialize_json_response(response, payload, message))
+            return Answer(part, response, self.deserialize_json_response(response, payload, message))
         if response is not None:
             self.raise_for_status(response, payload, message)
         kind = type("AnymailRequestsAPIError", (AnymailRequestsAPIError, type(failure)), {})
@@ -106,6 +106,7 @@ class EmailBackend(AnymailRequestsBackend):
     # -- what became of it
 
     def parse_recipient_status(self, response: list[Answer], payload: Payload, message: EmailMessage) -> dict[str, AnymailRecipientStatus]:
+        message.anymail_status.esp_response = response[-1].response
         found: dict[str, AnymailRecipientStatus] = {}
         for answer in response:
             for mail, status in zip(answer.part.mails, answer.statuses(), strict=True):
@@ -113,6 +114,14 @@ class EmailBackend(AnymailRequestsBackend):
                     # Of those who are in every mail of a batch the last one counts.
                     found[person["email"]] = status(person["email"])
         return found
+
+    def raise_for_recipient_status(
+        self, anymail_status: AnymailStatus, response: list[Answer], payload: Payload, message: EmailMessage
+    ) -> None:
+        """Nobody was accepted: as with SMTP that is an error, and MailHub has said why."""
+        if not self.ignore_recipient_status and anymail_status.status.isdisjoint({"queued", "unknown"}):
+            words = "; ".join(problem for answer in response for problem in answer.problems())
+            raise AnymailRecipientsRefused(words, email_message=message, payload=payload, response=response[-1].response, backend=self)
 
 
 def busy(response: requests.Response, part: Part) -> bool:
@@ -141,20 +150,25 @@ class Part:
         return self.path == BATCH
 
 
+@dataclass(frozen=True)
 class Answer:
-    """What MailHub said to a part; `said` is None where the outbox keeps it."""
-
-    def __init__(self, part: Part, said: Mapping[str, Any] | None) -> None:
-        self.part = part
-        self.said = said
+    part: Part
+    response: requests.Response | None
+    #: what MailHub said; None where the outbox keeps the part
+    said: Mapping[str, Any] | None
 
     def statuses(self) -> Iterator[Status]:
-        """For each mail a function from its recipients to their status."""
+        """For each mail."""
         if self.said is None:
             return iter([lambda _address: AnymailRecipientStatus(None, "queued")] * len(self.part.mails))
         if not self.part.batch:
             return iter([accepted(self.said)])
         return (accepted(each["accepted"]) if each.get("accepted") else refused(each["problem"]) for each in self.said["results"])
+
+    def problems(self) -> list[str]:
+        """What is wrong with mails of a batch, each once."""
+        found = [each["problem"] for each in (self.said or {}).get("results", []) if each.get("problem")]
+        return list(dict.fromkeys(f"{problem['title']}: {problem['detail']}" for problem in found))
 
 
 def accepted(said: Mapping[str, Any]) -> Status:

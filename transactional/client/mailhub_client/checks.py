@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from anymail.exceptions import AnymailError
+from anymail.exceptions import AnymailConfigurationError
 from anymail.utils import get_anymail_setting
 from django.apps import apps
 from django.conf import settings
@@ -61,6 +61,6 @@ def _secrets(secrets: Any) -> list[CheckMessage]:
     try:
         for secret in secrets:
             webhooks.key(secret)
-    except AnymailError as error:
+    except AnymailConfigurationError as error:
         return [Error(str(error), hint="Copy it once more from the webhook's page.", id="mailhub.E003")]
     return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import requests
+
 from mailhub_client.backend import EmailBackend, Part, busy
 from mailhub_client.models import OutboxMail
 

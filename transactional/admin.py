@@ -16,9 +16,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import BigTableAdmin, badge
+from mailhub.delivery.admin import MessageAdmin
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.pages import two_lines
 from transactional import pages
+from transactional.filters import OfProject, OfTemplate, Tagged
 from transactional.forms import ProjectForm, TemplateForm
 from transactional.models import Project, Submission, Template
 
@@ -197,3 +199,9 @@ class SubmissionAdmin(BigTableAdmin[Submission]):
     def to(self, submission: Any) -> str:
         first, count = submission.recipients
         return gettext("%(first)s and %(n)s more") % {"first": first, "n": count - 1} if count > 1 else first
+
+
+# ------------------------------------------------------------------------------------------------------------------ messages
+
+# The log of messages is found by what only this package knows of them, too.
+MessageAdmin.list_filter = (*MessageAdmin.list_filter, OfProject, OfTemplate, Tagged)

@@ -16,8 +16,8 @@ from django.db import models, transaction
 from django.db.models import Model, Q
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from mailhub.delivery import formats, prepare
 from mailhub.delivery.formats import Format
@@ -330,6 +330,19 @@ class Submission(models.Model):
             models.Index(fields=["project", "id"], name="transactional_submission_of"),
             models.Index(fields=["template", "id"], name="transactional_submission_by", condition=~Q(template="")),
         ]
+
+    @property
+    def received(self) -> str:
+        """From whom and how, for the message's timeline."""
+        words = gettext("By %(way)s, from %(project)s.") % {
+            "way": self.get_via_display(), "project": self.project or gettext("MailHub itself"),
+        }  # fmt: skip
+        if self.template:
+            named = gettext("Template %(key)s.") % {"key": self.template}
+            if self.version:
+                named = gettext("Template %(key)s, version %(number)s.") % {"key": self.template, "number": self.version}
+            words = f"{words} {named}"
+        return f"{words} {self.origin}".strip()
 
     def __str__(self) -> str:
         return f"{self.get_via_display()} {date_format(timezone.localtime(self.accepted_at), 'SHORT_DATETIME_FORMAT')}"

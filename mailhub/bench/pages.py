@@ -138,6 +138,18 @@ class Pages:
         yield Page("searches", list_of(Message, q=message.message_id))
         yield Page("searches", list_of(Message, q=contact.email, state="sent"))
         yield Page("searches", list_of(Message, q=given, state="bounced"))
+        day = message.created_at.date().isoformat()
+        old = Message.objects.order_by("pk")[1000].created_at.date().isoformat()
+        words = message.content.subject[:8]
+        yield Page("searches", list_of(Message, subject=words))
+        yield Page("searches", list_of(Message, subject="words of no mail"))
+        yield from (
+            Page("searches", list_of(Message, since=day, until=day, **more)) for more in ({}, {"state": "bounced"}, {"subject": words})
+        )
+        yield from (Page("searches", list_of(Message, until=old, **more)) for more in ({}, {"state": "sent"}, {"subject": words}))
+        project = Submission.objects.filter(project__isnull=False).values_list("project", flat=True).first()
+        yield from (Page("searches", list_of(Message, project=project, **more)) for more in ({}, {"state": "bounced"}, {"until": old}))
+        yield Page("searches", list_of(Message, tag="none"))
         yield Page("searches", list_of(Contact, q=contact.name))
         yield Page("searches", list_of(Contact, q=contact.name.partition(" ")[2]))
         yield Page("searches", list_of(Contact, q="Nobody of that name"))

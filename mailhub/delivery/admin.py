@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +18,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
-from mailhub.delivery import pages, route_admin  # noqa: F401  registers its own
-from mailhub.delivery.filters import Linked
-from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Event, Message, Suppression, Worker
+from mailhub.delivery import pages, route_admin, search  # noqa: F401  registers its own
+from mailhub.delivery.filters import Beyond, Linked, Written
+from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
 from mailhub.lib import addresses
 from mailhub.relays.models import Stream
@@ -98,15 +98,41 @@ class MessageList(Newest):
 
     #: `window` is of those in one state
     of_state = False
+    #: found by what an upper package knows, or by their subject: the newest MOST_FOUND
+    of_contents = False
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Message]:
         found: QuerySet[Message] = super().get_queryset(request, exclude_parameters)
         found = found.select_related(None).select_related("content", "sender", "relay").defer(*LONG)
         asked = self.get_filters_params()
+        span = search.Span.of_days(*(asked.pop(name, [""])[-1] for name in (Since.parameter_name, Until.parameter_name)))
+        subject = asked.pop(Subject.parameter_name, [""])[-1].strip()
+        beyond = [spec for spec in self.filter_specs if isinstance(spec, Beyond) and spec.value()]
+        for spec in beyond:
+            asked.pop(spec.parameter_name or "", None)
         state = asked.get("state", [""])[-1]
         if self.query:
             # By address or public id: as many rows as match.
-            return found
+            if span:
+                found = span.within(found, "created_at")
+            return self._of(beyond, found, span).filter(**({"content__subject__icontains": subject} if subject else {}))
+        if beyond:
+            found = self._of(beyond, found, span)
+            return found.filter(content__subject__icontains=subject) if subject else found
+        if subject:
+            # Of the contents' own table, which holds a campaign's once.
+            self.of_contents = True
+            contents = self.within_window(
+                span.within(Content.objects.all(), "created_at"), span.within(Content.objects.all(), "created_at")
+            )
+            return found.filter(pk__in=search.saying(contents, subject, MOST_FOUND))
+        if span:
+            # The primary key bounds them. Beside another filter the newest of the span are looked through.
+            found = span.within(found, "created_at")
+            if state in TROUBLE and len(asked) == 1:
+                # Index delivery_message_trouble, between two keys.
+                return found
+            return self.within_window(found, span.within(Message.objects.all(), "created_at")) if asked else found
         batch = asked.get("batch", [""])[-1]
         if state in COUNTERS and batch.isdecimal() and Batch.objects.filter(pk=batch, **{state: 0}).exists():
             # By the batch's own count there is none, and none is looked for.
@@ -126,6 +152,38 @@ class MessageList(Newest):
             rows = Message.objects.filter(stream=Stream.TRANSACTIONAL)
             return self.within_window(found, rows, "content_id") if asked else found
         return self.within_window(found, Message.objects.all()) if self.get_filters_params() else found
+
+    def _of(self, beyond: Sequence[Beyond], found: QuerySet[Message], span: search.Span) -> QuerySet[Message]:
+        """Those of `found` of which upper packages know what is asked for: the newest contents of each, MOST_FOUND at most."""
+        if not beyond:
+            return found
+        rows, moment = beyond[0].everything()
+        rows = span.within(rows.order_by("-pk"), moment)
+        if len(beyond) > 1 or not beyond[0].indexed:
+            rows = self.within_window(rows, rows.model._base_manager.all() if not span else rows)
+        for spec in beyond:
+            rows = spec.narrowed(rows)
+        contents = list(rows.values_list("content", flat=True)[:MOST_FOUND])
+        self.of_contents = len(contents) == MOST_FOUND
+        # Index delivery_message_content: a probe a content.
+        return found.filter(stream=Stream.TRANSACTIONAL, content__in=contents).order_by("-content_id", "-pk")
+
+
+class Since(Written):
+    title = _("since")
+    parameter_name = "since"
+    kind = "date"
+
+
+class Until(Written):
+    title = _("until")
+    parameter_name = "until"
+    kind = "date"
+
+
+class Subject(Written):
+    title = _("subject")
+    parameter_name = "subject"
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -153,11 +211,11 @@ class OfBatch(Linked):
 class MessageAdmin(BigTableAdmin[Message]):
     list_display = ("state", "mail", "origin", "last_reply", "created_at")
     list_display_links = ("mail",)
-    list_filter = (OfBatch, StateFilter, "stream", "sender", "relay")
+    list_filter: Any = (OfBatch, StateFilter, "stream", "sender", "relay", Subject, Since, Until)
     search_fields = ("address",)
     search_help_text = _("The beginning of an address, or a Message-ID")
     empty_hint = _("Every mail that MailHub accepts stands here, with what became of it.")
-    actions = ("send_again",)
+    actions = ("send_again", "withdraw_them", "save_as_files")
 
     class Media:
         css = {"all": ["delivery/admin.css"]}
@@ -167,6 +225,8 @@ class MessageAdmin(BigTableAdmin[Message]):
             return path(f"<int:pk>/{name}/", self.admin_site.admin_view(view), name=f"delivery_message_{name}")
 
         return [
+            path("export/", self.admin_site.admin_view(pages.export_messages), {"of": self}, name="delivery_message_export"),
+            page("read", pages.read),
             page("resend", pages.resend),
             page("withdraw", pages.withdraw),
             page("show", pages.show),
@@ -190,9 +250,20 @@ class MessageAdmin(BigTableAdmin[Message]):
     def has_resend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("delivery.change_message")
 
+    def has_read_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("delivery.view_body")
+
     @admin.action(description=_("Send again…"), permissions=["resend"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
         return pages.resend_many(request, queryset)
+
+    @admin.action(description=_("Withdraw…"), permissions=["resend"])
+    def withdraw_them(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponse | None:
+        return pages.withdraw_many(request, queryset)
+
+    @admin.action(description=_("Save as files"), permissions=["read"])
+    def save_as_files(self, request: HttpRequest, queryset: QuerySet[Message]) -> HttpResponseBase | None:
+        return pages.save_many(request, queryset)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

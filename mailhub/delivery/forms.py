@@ -1,10 +1,49 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.delivery import suppressions
-from mailhub.delivery.models import Suppression
+from mailhub.delivery.models import Message, Suppression
+from mailhub.lib import addresses
+from mailhub.relays.models import Stream
+
+
+class ResendForm(forms.Form):
+    """To whom a message goes once more."""
+
+    SAME, OWN, OTHER = "same", "own", "other"
+
+    to = forms.ChoiceField(label=_("To whom"), widget=forms.RadioSelect)
+    address = forms.CharField(label=_("Another address"), max_length=320, required=False, widget=forms.EmailInput)
+
+    def __init__(self, *args: Any, message: Message, own: str, may_read: bool, **kwargs: Any) -> None:
+        """`own`: the address of who asks, "" where it is not known. `may_read`: who asks may read mails, and so send them elsewhere."""
+        super().__init__(*args, **kwargs)
+        self.own, self.same = own, message.address
+        choices: list[tuple[str, str]] = [(self.SAME, _("%(address)s, as before") % {"address": message.address})]
+        if may_read and message.stream == Stream.TRANSACTIONAL:
+            if own:
+                choices.append((self.OWN, _("me: %(address)s") % {"address": own}))
+            choices.append((self.OTHER, _("another address")))
+        else:
+            del self.fields["address"]
+        field = self.fields["to"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices, field.initial = choices, self.SAME
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("to") == self.OTHER:
+            try:
+                data["address"] = addresses.normalise(data.get("address") or "")
+            except forms.ValidationError as error:
+                self.add_error("address", error)
+        else:
+            data["address"] = self.own if data.get("to") == self.OWN else self.same
+        return data
 
 
 class SuppressForm(forms.Form):

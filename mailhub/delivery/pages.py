@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, Literal
 
@@ -11,9 +11,10 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
@@ -25,20 +26,24 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
-from mailhub.delivery import batches, preview, progress, queue, reading, suppressions, timeline, workers
-from mailhub.delivery.forms import SuppressForm
-from mailhub.delivery.models import WAITING, Batch, Lease, Message, Suppression, Worker
+from mailhub.delivery import archive, batches, preview, progress, queue, reading, suppressions, timeline, workers
+from mailhub.delivery.forms import ResendForm, SuppressForm
+from mailhub.delivery.models import OPEN, WAITING, Batch, Lease, Message, Suppression, Worker
 from mailhub.delivery.progress import Progress, Sample
 from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import addresses, clock
 from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
 from mailhub.relays.base import Refused
+from mailhub.relays.models import Stream
 
 View = Callable[..., HttpResponse]
 
 # Sent again in one go.
 MOST_AGAIN = 10_000
+# Mails in one archive, and deeds of staff that a message's page lists.
+MOST_FILES = 1_000
+DEEDS = 20
 # Runs nothing, follows no link and loads nothing: who reads a recipient's mail must not be taken for the recipient.
 READING = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
 
@@ -111,11 +116,55 @@ def about(request: HttpRequest, message: Message) -> dict[str, Any]:
         "suppression": Suppression.objects.filter(address=addresses.key(message.address)).first(),
         "may_change": request.user.has_perm("delivery.change_message"),
         "waits": message.status in WAITING,
-        "resendable": queue.resendable(Message.objects.filter(pk=message.pk)).exists(),
+        "resendable": sendable_again(message),
         "may_read": may_read,
         "is_forgotten": is_forgotten,
-        "reading": reading.Reading(message) if may_read and not is_forgotten else None,
+        "reading": reading.Reading(message) if may_read and not is_forgotten and opened(request, message) else None,
+        "deeds": LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Message), object_id=str(message.pk))
+        .select_related("user")
+        .order_by("-pk")[:DEEDS],
     }
+
+
+def sendable_again(message: Message) -> bool:
+    """As it is, or as a copy."""
+    if message.stream == Stream.TRANSACTIONAL and message.status not in OPEN:
+        return not reading.forgotten(message.content)
+    return queue.resendable(Message.objects.filter(pk=message.pk)).exists()
+
+
+# What somebody has opened to read, with the moment: for a while only, as it was recorded once.
+OPENED = "delivery.opened"
+OPEN_FOR = timedelta(minutes=15)
+
+
+def opened(request: HttpRequest, message: Message) -> bool:
+    """Whether who asks has lately said that they want to read it."""
+    moment: float = request.session.get(OPENED, {}).get(str(message.pk), 0)
+    return moment > (timezone.now() - OPEN_FOR).timestamp()
+
+
+@require_POST
+@of_message("view_message", "view_body")
+def read(request: HttpRequest, message: Message) -> HttpResponse:
+    """Shows what it says, and records who looked."""
+    admin.site.get_model_admin(Message).log_change(request, message, _("Read what it says."))
+    since = (timezone.now() - OPEN_FOR).timestamp()
+    kept = {pk: moment for pk, moment in request.session.get(OPENED, {}).items() if moment > since}
+    request.session[OPENED] = {**kept, str(message.pk): timezone.now().timestamp()}
+    return redirect(reverse("admin:delivery_message_change", args=[message.pk]) + "#said")
+
+
+def for_readers(view: View) -> View:
+    """What only they get who said that they want to read it."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, message: Message) -> HttpResponse:
+        if not opened(request, message):
+            raise PermissionDenied
+        return view(request, message)
+
+    return wrapped
 
 
 def linked(request: HttpRequest, row: Model | None) -> dict[str, str] | None:
@@ -131,6 +180,7 @@ def linked(request: HttpRequest, row: Model | None) -> dict[str, str] | None:
 
 @require_safe
 @of_message("view_message", "view_body")
+@for_readers
 def show(request: HttpRequest, message: Message) -> HttpResponse:
     """The mail's HTML, for a frame."""
     found = reading.Reading(message)
@@ -139,6 +189,7 @@ def show(request: HttpRequest, message: Message) -> HttpResponse:
 
 @require_safe
 @of_message("view_message", "view_body")
+@for_readers
 def source(request: HttpRequest, message: Message) -> HttpResponse:
     """The whole mail as a file."""
     if reading.forgotten(message.content):
@@ -155,14 +206,27 @@ def source(request: HttpRequest, message: Message) -> HttpResponse:
 
 @of_message("change_message")
 def resend(request: HttpRequest, message: Message) -> HttpResponse:
-    if request.method == "POST":
-        if queue.resend(Message.objects.filter(pk=message.pk)):
-            return done(request, message, _("It is queued once more."))
+    """Asks to whom. To the same recipient it is the same mail where that may be; all else is a copy with a Message-ID of its own."""
+    if not sendable_again(message):
         return _too_late(request, message)
-    if not queue.resendable(Message.objects.filter(pk=message.pk)).exists():
+    known = {"message": message, "own": _user(request).email, "may_read": request.user.has_perm("delivery.view_body")}
+    form = ResendForm(request.POST or None, **known)
+    if form.is_valid():
+        return _resent(request, message, form.cleaned_data["address"], same=form.cleaned_data["to"] == form.SAME)
+    title = _("Send the mail to %(address)s again") % {"address": message.address}
+    same = queue.resendable(Message.objects.filter(pk=message.pk)).exists()
+    return page(request, "admin/delivery/resend.html", title, Message, message=message, form=form, same=same)
+
+
+def _resent(request: HttpRequest, message: Message, address: str, *, same: bool) -> HttpResponse:
+    if same and queue.resend(Message.objects.filter(pk=message.pk)):
+        return done(request, message, _("It is queued once more."))
+    made = queue.copy(message, address)
+    if made is None:
         return _too_late(request, message)
-    title = _("Send to %(address)s again?") % {"address": message.address}
-    return page(request, "admin/delivery/resend.html", title, Message, message=message)
+    words = _("A copy to %(address)s is queued.") % {"address": made.address}
+    admin.site.get_model_admin(Message).log_change(request, message, words)
+    return done(request, made, words)
 
 
 @of_message("change_message")
@@ -216,6 +280,73 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
         across=across,
         query=f"?{request.GET.urlencode()}" if request.GET else "",
     )
+
+
+def withdraw_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse | None:
+    """An action: asks first, and says how many. None when it is done."""
+    waiting = Message.objects.filter(pk__in=chosen.order_by().values("pk"), status__in=WAITING)
+    if "confirmed" in request.POST:
+        found = list(waiting.order_by("pk")[:MOST_AGAIN].values_list("pk", flat=True))
+        count = 0
+        for start in range(0, len(found), 1_000):
+            group = Message.objects.filter(pk__in=found[start : start + 1_000])
+            count += queue.cancel(group)
+            LogEntry.objects.log_actions(_user(request).pk, group.filter(status="canceled"), CHANGE, _("Withdrawn: it is not sent."))
+        words = ngettext("%(count)s mail is withdrawn.", "%(count)s mails are withdrawn.", count)
+        messages.success(request, words % {"count": count})
+        return None
+    count = waiting.count()
+    title = ngettext("Withdraw %(count)s mail?", "Withdraw %(count)s mails?", count) if count else _("Withdraw?")
+    return page(
+        request,
+        "admin/delivery/withdraw_many.html",
+        title % {"count": grouped(count)},
+        Message,
+        count=count,
+        most=MOST_AGAIN,
+        selected=request.POST.getlist("_selected_action"),
+        across=request.POST.get("select_across", "0"),
+        query=f"?{request.GET.urlencode()}" if request.GET else "",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- to be taken away
+
+
+@require_safe
+def export_messages(request: HttpRequest, of: Any) -> HttpResponseBase:
+    """The messages that the list shows, all its pages, as CSV: facts alone, nothing of what they say but the subject."""
+    demand(request, "view_message")
+    rows = of.get_changelist_instance(request).queryset.iterator(chunk_size=2_000)
+    heading = [
+        _("accepted at"), _("state"), _("recipient"), _("subject"), _("sender"), _("stream"), _("relay"), _("tries"), _("last reply"),
+        _("settled"), "Message-ID",
+    ]  # fmt: skip
+    return sheet(
+        _("messages"),
+        heading,
+        (
+            [
+                row.created_at.isoformat(), row.get_status_display(), row.address, row.content.subject, row.sender.email,
+                row.get_stream_display(), row.relay.name if row.relay else "", row.attempts, row.reply,
+                row.settled_at.isoformat() if row.settled_at else "", row.message_id,
+            ]
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def save_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponseBase | None:
+    """An action: the mails that were chosen as .eml files in an archive, which is made while it is read. Each look is recorded."""
+    found = Message.objects.filter(pk__in=list(chosen.order_by().values_list("pk", flat=True)[: MOST_FILES + 1]))
+    if found.count() > MOST_FILES:
+        words = _("That is more than %(count)s mails: choose fewer, or export the list as CSV.")
+        messages.warning(request, words % {"count": grouped(MOST_FILES)})
+        return None
+    LogEntry.objects.log_actions(_user(request).pk, found, CHANGE, _("Saved as a file."))
+    response = StreamingHttpResponse(archive.files(found), content_type="application/zip")
+    response["Content-Disposition"] = 'attachment; filename="messages.zip"'
+    return response
 
 
 # ------------------------------------------------------------------------------------------------------------------- batches

@@ -1056,6 +1056,23 @@ def resend(messages: QuerySet[Message]) -> int:
     return len(held)
 
 
+@transaction.atomic
+def copy(message: Message, address: str) -> Message | None:
+    """A new mail, with a Message-ID of its own, that says to `address` what the message said; None when its words have been forgotten.
+
+    Only of transactional mail: a campaign's words hold one recipient's way out of it. retention.forget_bodies() holds the content, too."""
+    forgotten = Q(html="", text="", raw__isnull=True)
+    content = Content.objects.select_for_update(no_key=True).filter(pk=message.content_id).exclude(forgotten).first()
+    if content is None or message.stream != Stream.TRANSACTIONAL:
+        return None
+    same = {"sender": message.sender, "data": message.data, "source_ref": message.source_ref}
+    made = new(Stream.TRANSACTIONAL, content=content, address=address, **same)
+    enqueue([made])
+    detail = _("A copy of the mail to %(address)s, sent by staff.") % {"address": message.address}
+    events.write([Event(message=made, type=Event.Type.QUEUED, at=made.created_at, detail=detail[:500])])
+    return made
+
+
 def _reopen(batches: Iterable[int]) -> None:
     """Messages of these wait again."""
     for batch in Batch.objects.filter(pk__in=list(batches)).select_related("sender", "route").order_by("pk"):

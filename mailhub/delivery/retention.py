@@ -56,7 +56,8 @@ def forget_bodies(before: datetime, among: Q | None = None) -> int:
 
 @transaction.atomic
 def _empty(contents: Collection[int]) -> int:
-    """Those of which staff have not sent a mail again meanwhile. Index delivery_message_content."""
+    """Those of which staff have not sent a mail again meanwhile: queue.copy() holds their rows. Index delivery_message_content."""
+    list(Content.objects.filter(pk__in=contents).order_by("pk").select_for_update(no_key=True).values_list("pk"))
     messages = Message.objects.filter(content__in=contents, stream=Stream.TRANSACTIONAL)
     held = list(messages.order_by("pk").select_for_update(no_key=True).values_list("pk", "content", "status"))
     waiting = {content for _pk, content, status in held if status in OPEN}

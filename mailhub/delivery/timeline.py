@@ -11,7 +11,7 @@ from django.db.models import Model
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from mailhub.delivery import progress
+from mailhub.delivery import progress, simulation
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Message
 from mailhub.lib import clock
 from mailhub.relays.models import Relay
@@ -56,7 +56,8 @@ def _end(step: Step) -> datetime:
 
 
 def _arrival(message: Message) -> Iterator[Step]:
-    yield Step(message.created_at, "accepted", _("Accepted"))
+    # Upper rows that know from whom the mail came say so.
+    yield Step(message.created_at, "accepted", _("Accepted"), getattr(origin(message), "received", ""))
     yield Step(message.created_at, "accepted", _("Checked"), _("The sender may send, and the address is well formed."))
     lifetime = _("It is tried until %(time)s.") % {"time": progress.moment(message.expires_at)}
     yield Step(message.created_at, "accepted", _("Queued"), lifetime)
@@ -112,7 +113,16 @@ def _future(message: Message, now: datetime) -> Iterator[Step]:
         held = progress.obstacle(message.sender, message.stream, route, now, message.destination_id or "")
     due = message.next_attempt_at
     words = _("Next try") if message.attempts else _("Waits for its turn")
+    held = held or _next_relay(message)
     yield Step(max(due, now), "waiting", words, held, after=due - now if due > now else None, ahead=True)
+
+
+def _next_relay(message: Message) -> str:
+    """Which relay takes it next, and why: as things are now, since that is decided when it is claimed."""
+    if message.batch and message.batch.route:
+        return ""
+    chosen = simulation.ask(message.sender, message.stream, message.address).chosen
+    return " ".join(_("%(relay)s takes it next: %(why)s") % {"relay": way.relay.name, "why": way.why} for way in chosen[:1])
 
 
 def words(message: Message) -> str:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,11 +21,12 @@ from django.utils.html import escape
 
 from mailhub.admin import EstimatingPaginator
 from mailhub.delivery import admin as delivery_admin
-from mailhub.delivery import queue, suppressions, timeline
+from mailhub.delivery import pages, queue, search, suppressions, timeline
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Suppression, Worker
 from mailhub.lib import tasks
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
+from tests.delivery.world import make_content
 
 NOW = timezone.now
 
@@ -331,8 +334,9 @@ def test_what_is_to_come_is_told_and_what_keeps_it(make: Make, batch: Batch, rel
     assert ahead(waits) == ("Waits for its turn", "No worker is running that would send it.", False)
     for name in ("transactional", "bulk"):
         Worker.objects.create(node="mx1", queue=name, started_at=NOW(), beat_at=NOW())
-    assert ahead(waits) == ("Waits for its turn", "", False)
-    assert ahead(later) == ("Next try", "", True)
+    takes = "Dry run takes it next: It is the first that takes such mail."
+    assert ahead(waits) == ("Waits for its turn", takes, False)
+    assert ahead(later) == ("Next try", takes, True)
     batch.pause()
     assert ahead(held)[1] == "Its batch is paused."
     relay.pause()
@@ -377,7 +381,8 @@ def test_a_messages_page_takes_a_bounded_number_of_queries(admin_client: Client,
 def test_what_a_mail_says_is_shown_to_who_may_read_it(client: Client, make: Make, staff: Callable[..., User]) -> None:
     message = make()
     staff("view_message", "view_body")
-    page = text(client.get(url(message)))
+    assert "4711" not in text(client.get(url(message))) and client.get(url(message, "show")).status_code == 403
+    page = text(client.post(url(message, "read"), follow=True))
     assert f'<iframe sandbox src="{url(message, "show")}"' in page and "4711-X" in page
     framed = client.get(url(message, "show"))
     assert "Dear 花, the code is 4711-X." in text(framed)
@@ -394,6 +399,7 @@ def test_without_the_permission_no_page_lets_a_word_out(client: Client, make: Ma
     assert "4711" not in page and "Hidden" in page and "<iframe" not in page
     for name in ("show", "source"):
         assert client.get(url(message, name)).status_code == 403
+    assert client.post(url(message, "read")).status_code == 403
     for path in (list_of("message"), url(message, "history"), url(message, "withdraw")):
         assert "4711" not in text(client.get(path))
 
@@ -401,7 +407,7 @@ def test_without_the_permission_no_page_lets_a_word_out(client: Client, make: Ma
 def test_words_that_are_forgotten_are_told_to_be(admin_client: Client, make: Make, content: Content) -> None:
     message = make(status="failed")
     Content.objects.update(html="")
-    page = text(admin_client.get(url(message)))
+    page = text(admin_client.post(url(message, "read"), follow=True))
     assert "have been forgotten" in page and "Send again" not in page
     assert admin_client.get(url(message, "source")).status_code == 404
     admin_client.post(url(message, "resend"))
@@ -415,7 +421,7 @@ def test_a_finished_mail_is_shown_with_its_attachments(admin_client: Client, mak
         '--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename="bill.pdf"\r\n\r\nPDF\r\n--b--\r\n'
     )
     Content.objects.update(html="", raw=raw.encode())
-    page = text(admin_client.get(url(make())))
+    page = text(admin_client.post(url(make(), "read"), follow=True))
     for shown in ("Résumé", "Hello &lt;you&gt;", "bill.pdf"):
         assert shown in page, shown
 
@@ -423,7 +429,7 @@ def test_a_finished_mail_is_shown_with_its_attachments(admin_client: Client, mak
 def test_a_mail_that_cannot_be_made_says_why(admin_client: Client, make: Make) -> None:
     Content.objects.update(html="{% if %}")
     message = make()
-    assert "Line 1 of the template" in text(admin_client.get(url(message)))
+    assert "Line 1 of the template" in text(admin_client.post(url(message, "read"), follow=True))
     assert admin_client.get(url(message, "source")).status_code == 404
 
 
@@ -437,7 +443,7 @@ def test_what_failed_is_sent_again_after_a_question(admin_client: Client, make: 
     assert "twice" in page
     message.refresh_from_db()
     assert message.status == "unknown"
-    response = admin_client.post(url(message, "resend"), follow=True)
+    response = admin_client.post(url(message, "resend"), {"to": "same"}, follow=True)
     assert "It is queued once more." in text(response) and "Sent again by staff." in text(response)
     message.refresh_from_db()
     batch.refresh_from_db()
@@ -447,12 +453,68 @@ def test_what_failed_is_sent_again_after_a_question(admin_client: Client, make: 
 
 
 @pytest.mark.parametrize("status", sorted(set(Message.Status.values) - {"failed", "unknown"}))
-def test_nothing_else_is_sent_again(admin_client: Client, make: Make, status: str) -> None:
+def test_nothing_else_of_a_campaign_is_sent_again(admin_client: Client, make: Make, batch: Batch, status: str) -> None:
+    message = make(status=status, batch=batch)
+    assert url(message, "resend") not in text(admin_client.get(url(message)))
+    admin_client.post(url(message, "resend"), {"to": "same"})
+    message.refresh_from_db()
+    assert message.status == status and Message.objects.count() == 1
+
+
+@pytest.mark.parametrize("status", ["sent", "delivered", "bounced", "canceled"])
+def test_a_single_mail_that_has_left_goes_again_as_a_copy(admin_client: Client, make: Make, status: str) -> None:
+    message = make(status=status)
+    assert "a Message-ID of its own" in text(admin_client.get(url(message, "resend")))
+    page = text(admin_client.post(url(message, "resend"), {"to": "same"}, follow=True))
+    copy = Message.objects.exclude(pk=message.pk).get()
+    assert f"A copy of the mail to {message.address}, sent by staff." in page
+    assert (copy.address, copy.status, copy.content_id, copy.data) == (message.address, "queued", message.content_id, message.data)
+    assert copy.message_id != message.message_id
+    message.refresh_from_db()
+    assert message.status == status and "A copy to" in text(admin_client.get(url(message)))
+
+
+@pytest.mark.parametrize("status", ["queued", "deferred", "claimed", "sending"])
+def test_what_is_still_on_its_way_is_not_sent_again(admin_client: Client, make: Make, status: str) -> None:
     message = make(status=status)
     assert url(message, "resend") not in text(admin_client.get(url(message)))
-    admin_client.post(url(message, "resend"))
+    admin_client.post(url(message, "resend"), {"to": "same"})
+    assert Message.objects.count() == 1
+
+
+def test_a_copy_goes_to_oneself_or_to_another(admin_client: Client, make: Make) -> None:
+    message = make(status="failed")
+    admin_client.post(url(message, "resend"), {"to": "own"})
+    admin_client.post(url(message, "resend"), {"to": "other", "address": "Desk@Tea.example"})
+    assert set(Message.objects.exclude(pk=message.pk).values_list("address", flat=True)) == {"admin@example.com", "Desk@tea.example"}
+    assert "mail address" in text(admin_client.post(url(message, "resend"), {"to": "other", "address": "nobody@"})).lower()
     message.refresh_from_db()
-    assert message.status == status
+    assert Message.objects.count() == 3 and message.status == "failed"
+
+
+def test_elsewhere_it_is_sent_only_by_who_may_read_it(client: Client, make: Make, staff: Callable[..., User]) -> None:
+    message = make(status="failed")
+    staff("view_message", "change_message")
+    assert "another address" not in text(client.get(url(message, "resend")))
+    client.post(url(message, "resend"), {"to": "other", "address": "thief@example.org"})
+    assert Message.objects.count() == 1
+
+
+def test_each_look_at_a_mail_is_recorded_and_told(client: Client, make: Make, staff: Callable[..., User]) -> None:
+    message = make()
+    reader = staff("view_message", "view_body")
+    assert client.get(url(message, "read")).status_code == 405
+    page = text(client.post(url(message, "read"), follow=True))
+    entry = LogEntry.objects.get()
+    assert entry.user == reader and entry.object_id == str(message.pk)
+    assert "Read what it says." in page and "What staff did with it" in page
+    # For a while it is open to who asked, and to nobody else.
+    assert client.get(url(message, "source")).status_code == 200
+    session = client.session
+    session[pages.OPENED] = {str(message.pk): (NOW() - pages.OPEN_FOR - timedelta(seconds=1)).timestamp()}
+    session.save()
+    assert client.get(url(message, "source")).status_code == 403
+    assert "4711" not in text(client.get(url(message)))
 
 
 def test_what_failed_of_a_withdrawn_batch_stays_so(admin_client: Client, make: Make, batch: Batch) -> None:
@@ -523,6 +585,101 @@ def test_all_that_a_filter_finds_are_sent_again(admin_client: Client, make: Make
     assert Message.objects.filter(status="queued").count() == 60
     other.refresh_from_db()
     assert other.status == "failed"
+
+
+def test_many_are_withdrawn_after_being_told_how_many(admin_client: Client, make: Make, batch: Batch) -> None:
+    waiting, sent = [make("a@example.net", batch=batch), make("b@example.net", "deferred")], make("c@example.net", "sent")
+    asked = {**chosen(*waiting, sent), "action": "withdraw_them"}
+    assert "Withdraw 2 mails?" in text(admin_client.post(list_of("message"), asked))
+    assert not Message.objects.filter(status="canceled").exists()
+    assert "2 mails are withdrawn." in text(admin_client.post(list_of("message"), {**asked, "confirmed": "1"}, follow=True))
+    assert dict(Message.objects.values_list("address", "status")) == {
+        "a@example.net": "canceled", "b@example.net": "canceled", "c@example.net": "sent",
+    }  # fmt: skip
+    assert LogEntry.objects.count() == 2
+    assert "None of those chosen waits" in text(admin_client.post(list_of("message"), asked))
+
+
+# --------------------------------------------------------------------------------------------------------------- taken away
+
+
+def test_the_list_is_saved_as_a_table_without_a_word_of_the_mails(admin_client: Client, make: Make) -> None:
+    make("a@example.net", "failed", reply="=550 no")
+    message = make("b@example.net", "sent")
+    page = text(admin_client.get(list_of("message", state="sent")))
+    assert reverse("admin:delivery_message_export") + "?state=sent" in page
+    response = admin_client.get(reverse("admin:delivery_message_export") + "?state=sent")
+    lines = b"".join(response).decode().splitlines()
+    assert len(lines) == 2 and "b@example.net" in lines[1] and message.message_id in lines[1] and "4711" not in lines[1]
+    assert '"\'=550 no"' in b"".join(admin_client.get(reverse("admin:delivery_message_export"))).decode()
+
+
+def test_mails_are_saved_as_files_and_each_look_is_recorded(admin_client: Client, make: Make) -> None:
+    mails = [make("a@example.net", "sent"), make("b@example.net")]
+    asked = {"action": "save_as_files", "_selected_action": [mail.pk for mail in mails]}
+    response = admin_client.post(list_of("message"), asked)
+    archive = zipfile.ZipFile(io.BytesIO(b"".join(response)))
+    assert archive.testzip() is None and len(archive.namelist()) == 2
+    for mail, name in zip(mails, archive.namelist(), strict=True):
+        assert str(mail.public_id) in name and f"Message-ID: <{mail.message_id}>".encode() in archive.read(name)
+    assert LogEntry.objects.count() == 2
+    Content.objects.update(html="", text="", raw=None)
+    forgotten = zipfile.ZipFile(io.BytesIO(b"".join(admin_client.post(list_of("message"), asked))))
+    assert all(name.endswith(".txt") for name in forgotten.namelist())
+
+
+def test_only_readers_save_mails_as_files(client: Client, make: Make, staff: Callable[..., User]) -> None:
+    message = make()
+    staff("view_message", "change_message")
+    assert "save_as_files" not in text(client.get(list_of("message")))
+    response = client.post(list_of("message"), {"action": "save_as_files", "_selected_action": [message.pk]})
+    assert response["Content-Type"] != "application/zip" and not LogEntry.objects.exists()
+
+
+# ------------------------------------------------------------------------------------------------------- by day and by subject
+
+
+def test_messages_are_found_by_day(admin_client: Client, make: Make) -> None:
+    now = NOW()
+    for days in (9, 5, 1):
+        made = make(f"p{days}@example.net")
+        Message.objects.filter(pk=made.pk).update(created_at=now - timedelta(days=days))
+    day = timezone.localdate(now - timedelta(days=5)).isoformat()
+
+    def found(**asked: str) -> set[str]:
+        page = text(admin_client.get(list_of("message", **asked)))
+        return set(re.findall(r"p\d@example.net", page))
+
+    assert found(since=day) == {"p5@example.net", "p1@example.net"}
+    assert found(until=day) == {"p9@example.net", "p5@example.net"}
+    assert found(since=day, until=day) == {"p5@example.net"}
+    assert found(since=day, until=day, state="waiting") == {"p5@example.net"}
+    assert found(since=day, q="p") == {"p5@example.net", "p1@example.net"}
+    assert found(since="nonsense") == {"p9@example.net", "p5@example.net", "p1@example.net"}
+
+
+def test_messages_are_found_by_a_part_of_their_subject(admin_client: Client, make: Make, batch: Batch, sender: Sender) -> None:
+    make("single@example.net")
+    make("many@example.net", batch=batch)
+    other = make_content(sender, subject="【緑茶堂】ご注文を承りました")
+    make("order@example.net", content=other)
+    page = text(admin_client.get(list_of("message", subject="ご注文")))
+    assert "order@example.net" in page and "single@example.net" not in page
+    subject = Content.objects.exclude(pk=other.pk).first().subject
+    page = text(admin_client.get(list_of("message", subject=subject[1:].upper())))
+    assert "order@example.net" not in page and "single@example.net" in page and "many@example.net" in page
+
+
+def test_the_edge_of_a_moment_is_found_in_rows_with_gaps(make: Make) -> None:
+    now = NOW()
+    keys = [make(f"p{number}@example.net").pk for number in range(12)]
+    for number, pk in enumerate(keys):
+        Message.objects.filter(pk=pk).update(created_at=now + timedelta(minutes=number))
+    Message.objects.filter(pk__in=keys[3:7]).delete()
+    for number, before in ((1, 0), (2, 1), (7, 2), (11, 10)):
+        assert keys[before] < search.edge(Message, "created_at", now + timedelta(minutes=number)) <= keys[number]
+    assert keys[2] < search.edge(Message, "created_at", now + timedelta(minutes=5)) <= keys[7]
+    assert search.edge(Message, "created_at", now + timedelta(minutes=99)) > keys[11]
 
 
 def test_who_may_only_look_does_nothing(client: Client, make: Make, batch: Batch, staff: Callable[..., User]) -> None:

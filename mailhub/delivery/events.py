@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from mailhub.delivery import throughput
+from mailhub.delivery import suppressions, throughput
 from mailhub.delivery.models import COUNTER_OF, Attempt, Batch, Event, Message, Suppression
 from mailhub.lib import addresses, clock
 from mailhub.lib.replies import classify
@@ -106,22 +107,21 @@ def write(events: Iterable[Event]) -> None:
 
 def suppress(events: Iterable[Event]) -> None:
     """Suppress those recipients whose address proved bad, or who complained, by stored events. A bounce that is not said to be soft is
-    hard: queue.settle() calls a refusal a bounce only where it is the address's."""
-    told = {addresses.key(event.message.address): event for event in events if event.type in SUPPRESSES and event.kind != Event.Kind.SOFT}
-    if not told:
-        return
-    Suppression.objects.bulk_create(
-        # In order, for the same reason as above.
-        [
-            Suppression(address=address, reason=SUPPRESSES[Event.Type(event.type)], detail=event.detail, event=event)
-            for address, event in sorted(told.items())
-        ],
-        ignore_conflicts=True,
-    )
-    # Who is spared campaigns already is spared everything from now on.
-    for held in Suppression.objects.filter(address__in=told, scope=Suppression.Scope.CAMPAIGN).order_by("address").select_for_update():
-        event = told[held.address]
-        Suppression.objects.filter(pk=held.pk).update(scope=Suppression.Scope.ALL, detail=event.detail, event=event)
+    hard: queue.settle() calls a refusal a bounce only where it is the address's. A soft one counts towards the rule of worn_out()."""
+    wanted: dict[str, Suppression] = {}
+    soft = []
+    for event in events:
+        if event.kind == Event.Kind.SOFT:
+            soft.append(event)
+        elif event.type in SUPPRESSES:
+            key, scope = addresses.key(event.message.address), Suppression.Scope.ALL
+            if event.type == Event.Type.COMPLAINED and settings.MAILHUB_COMPLAINTS_STOP == "campaign":
+                scope = Suppression.Scope.CAMPAIGN
+            reason = SUPPRESSES[Event.Type(event.type)]
+            wanted[key] = Suppression(address=key, scope=scope, reason=reason, detail=event.detail, event=event)
+    for key, event in suppressions.worn_out(soft).items():
+        wanted.setdefault(key, suppressions.for_a_time(key, event))
+    suppressions.hold(wanted.values())
 
 
 # -------------------------------------------------------------------------------------------------------- reports from outside

@@ -721,8 +721,10 @@ class Suppression(models.Model):
             models.CheckConstraint(
                 condition=Q(reason__in=["bounce", "soft", "complaint", "unsubscribe", "manual"]), name="delivery_suppression_reason"
             ),
-            # Also the index that queue.claim() and audience.expand() look an address up by.
-            models.UniqueConstraint(fields=["address", "project"], name="delivery_suppression_once"),
+            # Also the index that queue.claim() and audience.expand() look an address up by, and by its operators (PostgreSQL) LIKE 'hana%'.
+            models.UniqueConstraint(
+                fields=["address", "project"], name="delivery_suppression_once", opclasses=["varchar_pattern_ops", "int8_ops"]
+            ),
         ]
         indexes: ClassVar = [
             # retention.forget_messages(): nobody may point to an event that is deleted, and the database looks for each.

@@ -26,8 +26,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_stubs_ext import StrOrPromise
 
-from mailhub.delivery import events, throughput
-from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Suppression, Worker
+from mailhub.delivery import events, suppressions, throughput
+from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Worker
 from mailhub.delivery.workers import FRESH
 from mailhub.lib import addresses, clock, tasks
 from mailhub.lib.lookups import among
@@ -599,18 +599,20 @@ _ENDS = (_SUPPRESSED, _UNSUBSCRIBED, _EXPIRED)
 def unfit_of(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
     """Those that are suppressed or expired, by their keys.
 
-    Index of the unique Suppression.address, and of Event.message: a probe of each a message."""
-    barred: dict[str, set[str]] = {}
-    for stream in {message.stream for message in messages}:
-        asked = among("address", [addresses.key(message.address) for message in messages if message.stream == stream])
-        barred[stream] = set(Suppression.covering(stream).filter(asked).order_by().values_list("address", flat=True))
+    Indexes delivery_suppression_once and of Event.message: a probe of each a message."""
+    barred = {
+        stream: suppressions.blocked(
+            stream, {(addresses.key(message.address), message.source_ref) for message in messages if message.stream == stream}
+        )
+        for stream in {message.stream for message in messages}
+    }
     # Who unsubscribes while a worker holds the message, or after it failed.
     campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
     unsubscribed = Event.objects.filter(among("message_id", campaign), type=Event.Type.UNSUBSCRIBED)
     gone = set(unsubscribed.order_by().values_list("message", flat=True))
     found = {}
     for message in messages:
-        if addresses.key(message.address) in barred[message.stream]:
+        if (addresses.key(message.address), message.source_ref) in barred[message.stream]:
             found[message.pk] = _SUPPRESSED
         elif message.pk in gone:
             found[message.pk] = _UNSUBSCRIBED

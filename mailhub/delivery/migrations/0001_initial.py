@@ -289,7 +289,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='suppression',
-            constraint=models.UniqueConstraint(fields=('address', 'project'), name='delivery_suppression_once'),
+            constraint=models.UniqueConstraint(fields=('address', 'project'), name='delivery_suppression_once', opclasses=['varchar_pattern_ops', 'int8_ops']),
         ),
         migrations.AddIndex(
             model_name='suppression',

@@ -19,7 +19,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from campaigns import audience, contents, imports, launch, progress, subscriptions
+from campaigns import audience, contents, duration, imports, launch, progress, subscriptions
 from campaigns.forms import ImportForm, ScheduleForm, SubscribeForm
 from campaigns.imports import Terms, Unreadable
 from campaigns.launch import NotReady
@@ -108,6 +108,7 @@ def send(request: HttpRequest, campaign: Campaign) -> HttpResponse:
         ready=not any(problem.level == "error" for problem in problems),
         said=_said(campaign),
         schedule=schedule,
+        forecast=duration.of(campaign, count.recipients),
     )
 
 

@@ -66,7 +66,7 @@ def take(relay: Relay, wanted: int, now: datetime) -> int:
     granted = max(0, min(wanted, *(_room(quota, uses[quota.pk].used, now) for quota in quotas)))
     if granted:
         for quota in quotas:
-            _add(quota, granted, max(_slice(quota, now), uses[quota.pk].newest))
+            _add(quota, granted, max(slice_of(quota, now), uses[quota.pk].newest))
     return granted
 
 
@@ -77,7 +77,7 @@ def give_back(relay: Relay, count: int, now: datetime, since: datetime | None = 
     that may have forgotten the take already, its window being short, keeps what it counts."""
     taken_at = since or now - HELD
     for quota in _locked(relay):
-        if _slice(quota, taken_at) < _counted_from(quota, now):
+        if slice_of(quota, taken_at) < _counted_from(quota, now):
             continue
         rest = count
         for use in _counted(quota, now).order_by("starts_at"):
@@ -155,24 +155,24 @@ def _add(quota: Quota, count: int, starts_at: datetime) -> None:
 
 
 def _room(quota: Quota, used: int, now: datetime) -> int:
-    return 0 if _closing(quota, now) else quota.limit - used
+    return 0 if closing(quota, now) else quota.limit - used
 
 
 def _opens_at(quota: Quota, used: int, now: datetime) -> datetime | None:
     if quota.kind == Kind.CALENDAR:
-        return calendar(quota, now)[1] if used >= quota.limit or _closing(quota, now) else None
+        return calendar(quota, now)[1] if used >= quota.limit or closing(quota, now) else None
     if used < quota.limit:
         return None
     moment = now
     for use in _counted(quota, now).order_by("starts_at"):
-        moment = use.starts_at + _counts_for(quota)
+        moment = use.starts_at + counts_for(quota)
         used -= use.used
         if used < quota.limit:
             break
     return moment
 
 
-def _slice(quota: Quota, now: datetime) -> datetime:
+def slice_of(quota: Quota, now: datetime) -> datetime:
     """Start of the slice that a take at this moment is counted in."""
     if quota.kind == Kind.CALENDAR:
         return calendar(quota, now)[0]
@@ -184,16 +184,16 @@ def _counted_from(quota: Quota, now: datetime) -> datetime:
     if quota.kind == Kind.CALENDAR:
         return calendar(quota, now)[0]
     # The youngest slice that has left is one that began exactly so long ago.
-    return now - _counts_for(quota) + timedelta(microseconds=1)
+    return now - counts_for(quota) + timedelta(microseconds=1)
 
 
-def _counts_for(quota: Quota) -> timedelta:
+def counts_for(quota: Quota) -> timedelta:
     """How long after its start a slice of a rolling window counts."""
     period = Period(quota.period)
     return SLICE[period] + LENGTH[period] + TRAVEL[period]
 
 
-def _closing(quota: Quota, now: datetime) -> bool:
+def closing(quota: Quota, now: datetime) -> bool:
     return quota.kind == Kind.CALENDAR and now >= calendar(quota, now)[1] - TRAVEL[Period(quota.period)]
 
 

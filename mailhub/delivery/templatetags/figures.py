@@ -7,6 +7,7 @@ from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from mailhub.delivery import progress
 from mailhub.delivery.models import Batch
@@ -31,6 +32,16 @@ def lasting(span: timedelta) -> str:
     if seconds < 86_400:
         return _("%(hours)s h %(minutes)s min") % {"hours": seconds // 3600, "minutes": seconds // 60 % 60}
     return _("%(days)s d %(hours)s h") % {"days": seconds // 86_400, "hours": seconds // 3600 % 24}
+
+
+@register.filter
+def spell(span: timedelta) -> str:
+    """A long time as people say it: "3 days 4 h"; what is shorter than a day like lasting()."""
+    days, rest = divmod(max(round(span.total_seconds() / 3600), 0), 24)
+    if not days:
+        return lasting(span)
+    words = ngettext("%(days)s day", "%(days)s days", days) % {"days": days}
+    return _("%(days)s %(hours)s h") % {"days": words, "hours": rest} if rest else words
 
 
 @register.filter

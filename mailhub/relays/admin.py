@@ -23,11 +23,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, meter
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
-from mailhub.relays import destinations, limits, pages, parking, providers, services
+from mailhub.relays import destinations, ip_pages, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.forms import DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm, WarmupPlanForm
 from mailhub.relays.limits import Standing
 from mailhub.relays.models import (
+    Blocklist,
     DedicatedIP,
     Destination,
     Figures,
@@ -297,7 +298,7 @@ class IPPoolAdmin(ExplainedDeletion[IPPool]):
 class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
     empty_hint = _("Only for mail that leaves from addresses of your own. With a service or an ordinary mail server you need none.")
     form = DedicatedIPForm
-    list_display = ("address", "ehlo_name", "pool", "node", "warming")
+    list_display = ("address", "ehlo_name", "pool", "node", "seen", "warming")
     list_filter = (("pool", admin.RelatedOnlyFieldListFilter), ("plan", admin.RelatedOnlyFieldListFilter))
     search_fields = ("address", "ehlo_name")
     list_select_related = ("pool", "plan")
@@ -306,12 +307,48 @@ class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
         (_("Warm-up"), {"fields": ["plan", "first_day"]}),
     )
 
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        look = self.admin_site.admin_view(ip_pages.look)
+        return [path("<int:pk>/look/", look, name="relays_dedicatedip_look"), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DedicatedIP]:
+        return super().get_queryset(request).prefetch_related("checks")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        ip = self.get_object(request, object_id)
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **(ip_pages.overview(ip) if ip else {})})
+
+    @admin.display(description=_("seen by others"))
+    def seen(self, ip: DedicatedIP) -> SafeString:
+        return ip_pages.state_badge(ip)
+
     @admin.display(description=_("warm-up"))
     def warming(self, ip: DedicatedIP) -> SafeString | str:
         if ip.plan is None:
             return format_html('<span class="quiet">{}</span>', gettext("warm, no cap"))
         url = f"{reverse('admin:relays_warmupuse_changelist')}?ip__id__exact={ip.pk}"
         return format_html('<a href="{}">{}</a>', url, ip.plan)
+
+
+@admin.register(Blocklist)
+class BlocklistAdmin(admin.ModelAdmin[Blocklist]):
+    lead = _("Lists by which receivers refuse mail. Each of your own addresses is looked up in them every hour.")
+    list_display = ("name", "zone", "active", "alerts", "figures")
+    list_filter = ("active", "alerts")
+    search_fields = ("name", "zone")
+    fieldsets = ((None, {"fields": ["key", "name", "zone", "active", "alerts", "covers_ipv6", "meanings", "url"]}), FIGURES)
+
+    class Media:
+        css = {"all": ["relays/admin.css"]}
+
+    @admin.display(description=_("figures"), ordering="confidence")
+    def figures(self, blocklist: Blocklist) -> SafeString:
+        return figures(blocklist)
 
 
 @admin.register(WarmupPlan)

@@ -1,0 +1,88 @@
+"""Pictures of numbers over time, drawn as SVG by templates/admin/watching/chart.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+WIDTH, HEIGHT = 40, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """For SVG: text, because the language of a page has no say in how that writes numbers."""
+
+    name: str
+    y: str
+    height: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    x: int
+    label: str
+    title: str
+    bars: list[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    label: str
+    columns: list[Column]
+    #: words at the left, from the top
+    scale: list[str]
+    #: limits: height and class
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    #: class of the colour, and what it stands for
+    legend: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return WIDTH * len(self.columns)
+
+
+def stacked(label: str, parts: Sequence[tuple[str, str]], columns: Sequence[tuple[str, str, Sequence[int]]]) -> Chart:
+    """A column for each of (words below it, its name, a number for each of `parts`); `parts`: class of the colour, and what it is."""
+    top = ceiling(max((sum(numbers) for _short, _name, numbers in columns), default=0))
+    drawn = []
+    for place, (short, name, numbers) in enumerate(columns):
+        bars, y = [], float(HEIGHT)
+        for (tone, _words), number in zip(parts, numbers, strict=True):
+            height = HEIGHT * number / top
+            y -= height
+            if height:
+                bars.append(Bar(tone, f"{y:.1f}", f"{height:.1f}"))
+        told = ", ".join(f"{grouped(number)} {words}" for (_tone, words), number in zip(parts, numbers, strict=True))
+        drawn.append(Column(place * WIDTH, short, f"{name}: {told}", bars))
+    return Chart(label, drawn, [grouped(top), grouped(top // 2), "0"], legend=list(parts))
+
+
+def shares(parts: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
+    """Of the bar of a row (admin/mailhub/bar.html), which is 1000 wide: class of the colour, and how many."""
+    found, x, whole = [], 0.0, sum(number for _tone, number in parts) or 1
+    for tone, number in parts:
+        width = 1000 * number / whole
+        if width:
+            found.append({"name": tone, "x": f"{x:.2f}", "width": f"{width:.2f}"})
+        x += width
+    return found
+
+
+def ceiling(most: int) -> int:
+    """A round number that nothing exceeds."""
+    size = 10 ** max(len(str(most)) - 1, 0)
+    return next((round(step * size) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * size >= most), most) if most > 4 else 4
+
+
+def grouped(number: int) -> str:
+    return number_format(number, force_grouping=True)
+
+
+def percent(part: int, whole: int) -> str:
+    if not whole:
+        return "—"
+    share = 100 * part / whole
+    return _("%(percent)s %%") % {"percent": number_format(share, decimal_pos=0 if share in (0, 100) else 2 if share < 1 else 1)}

@@ -135,6 +135,7 @@ class Trouble(models.Model):
         QUOTA = "quota", _("used-up quota")
         DNS = "dns", _("DNS record")
         LISTING = "listing", _("blocklist")
+        PTR = "ptr", _("name of an own address")
         WORKERS = "workers", _("missing workers")
         ENDPOINT = "endpoint", _("webhook")
         CHANNEL = "channel", _("alert channel")

@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 from mailhub.delivery import workers
 from mailhub.delivery.models import WAITING, Batch, Message, Worker
 from mailhub.relays import limits, routing
-from mailhub.relays.models import Listing, Quota, Relay, RouteMember, Stream
+from mailhub.relays.models import IPCheck, Listing, Quota, Relay, RouteMember, Stream
 from mailhub.senders import verdicts
 from mailhub.senders.models import Finding, Sender
 from mailhub.watching.found import Found
@@ -179,6 +179,13 @@ def records(now: datetime) -> Iterator[Found]:
         yield Found(Kind.DNS, f"record {row.domain_id} {row.kind} {row.name}"[:200], about, Tone.WARN, "senders.Domain", str(row.domain_id))
 
 
+def host_names(now: datetime) -> Iterator[Found]:
+    """Own addresses whose PTR record is missing, or does not lead back."""
+    for row in IPCheck.objects.filter(blocklist__isnull=True, verdict=IPCheck.Verdict.BAD).select_related("ip"):
+        about = {"address": row.ip.address, "reason": row.reason, "name": row.ip.ehlo_name}
+        yield Found(Kind.PTR, f"ptr {row.ip_id}", about, Tone.WARN, "relays.DedicatedIP", str(row.ip_id))
+
+
 def channels(now: datetime) -> Iterator[Found]:
     for channel in Channel.objects.filter(active=True).exclude(problem=""):
         about = {"channel": channel.name, "reason": channel.problem}
@@ -209,7 +216,8 @@ SOURCES: Mapping[str, tuple[Kind, ...]] = {
     "mailhub.watching.sources.waiting": (Kind.WAITING,),
     "mailhub.watching.sources.missing_workers": (Kind.WORKERS,),
     "mailhub.watching.sources.records": (Kind.DNS,),
-    "mailhub.watching.sources.listings": (Kind.LISTING,),
     "mailhub.watching.sources.endpoints": (Kind.ENDPOINT,),
+    "mailhub.watching.sources.listings": (Kind.LISTING,),
+    "mailhub.watching.sources.host_names": (Kind.PTR,),
     "mailhub.watching.sources.channels": (Kind.CHANNEL,),
 }

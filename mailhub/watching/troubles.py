@@ -1,5 +1,7 @@
 """Troubles are opened when something is newly broken and closed when it is good again; each is told once (alerts.py).
 
+What is wrong is either found by a source (sources.py), which alone opens and closes its kinds, or told by whoever knows it:
+
 troubles.report(Trouble.Kind.LISTING, "192.0.2.1 zen.spamhaus.org", about={...}, model="relays.DedicatedIP", object_id="7")
 troubles.clear(Trouble.Kind.LISTING, "192.0.2.1 zen.spamhaus.org")
 """

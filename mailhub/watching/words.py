@@ -95,6 +95,11 @@ KINDS: dict[str, Words] = {
         gettext_lazy("The list answers: %(reason)s"),
         gettext_lazy("Find out what was sent from the address, mend it, and then ask the list to take it off."),
     ),
+    Kind.PTR: Words(
+        gettext_lazy("The name of %(address)s is not in order"),
+        "%(reason)s",
+        gettext_lazy("Ask whoever you have the address from to set its PTR record to %(name)s, and publish that name's address."),
+    ),
     Kind.WORKERS: Words(
         gettext_lazy("No worker is there for: %(queue)s"),
         gettext_lazy("None has given a sign of life for a minute."),

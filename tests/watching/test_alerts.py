@@ -14,7 +14,7 @@ from mailhub.lib import clock
 from mailhub.relays.base import RelayDown, Reply
 from mailhub.relays.models import Relay
 from mailhub.relays.providers import memory
-from mailhub.watching import alerts, tasks, troubles
+from mailhub.watching import alerts, sources, tasks, troubles
 from mailhub.watching.models import Alert, Channel, Trouble
 from mailhub.webhooks import signing
 from tests.watching.listener import Listener
@@ -40,7 +40,6 @@ def hooked(listener: Listener, kind: str, **fields: Any) -> Channel:
 def test_what_is_newly_broken_is_told_once_and_that_it_is_good_again_once(relays: tuple[Relay, Relay], channel: Channel) -> None:
     assert break_()
     assert break_() is None
-    tasks.watch()
     tasks.tell(channel.pk)
     tasks.tell(channel.pk)
     assert [mail["Subject"] for mail in mails(relays[0])] == ["[MailHub] 192.0.2.1 is on the blocklist zen"]
@@ -170,14 +169,14 @@ def test_a_channel_that_fails_says_so_is_tried_again_and_is_a_trouble_that_other
     assert tasks.tell(chat.pk) == 0
     chat.refresh_from_db()
     assert chat.problem == "The other side answered 500: ok" and chat.failed_at
-    tasks.watch()
+    troubles.settle([Kind.CHANNEL], sources.channels(clock.now()), clock.now())
     trouble = Trouble.objects.get(kind=Kind.CHANNEL)
     assert [alert.channel for alert in trouble.alerts.all()] == [channel]
     assert alerts.due(clock.now()) == [channel.pk]
     listener.status = 200
     Alert.objects.update(due_at=clock.now())
     assert tasks.tell(chat.pk) == 1
-    tasks.watch()
+    troubles.settle([Kind.CHANNEL], sources.channels(clock.now()), clock.now())
     trouble.refresh_from_db()
     assert trouble.closed_at
     assert len({post.body for post in listener.posts}) == 1

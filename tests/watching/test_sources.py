@@ -12,7 +12,7 @@ from mailhub.delivery.models import Message, Worker
 from mailhub.lib import clock
 from mailhub.relays import limits
 from mailhub.relays.base import RelayDown, Reply
-from mailhub.relays.models import Quota, Relay, Route
+from mailhub.relays.models import Blocklist, DedicatedIP, IPCheck, IPPool, Listing, Quota, Relay, Route
 from mailhub.relays.providers import memory
 from mailhub.senders import verdicts
 from mailhub.senders.models import Domain, Sender, Verdict
@@ -127,6 +127,22 @@ def test_a_dns_record_that_got_worse_is_trouble_and_one_that_was_never_right_is_
     troubles.evaluate()
     assert str(Trouble.objects.get()) == "A DNS record of tea.example got worse: SPF"
     verdicts.keep(domain, [seen("spf", Verdict.PASS), seen("dmarc", Verdict.MISSING)])
+    troubles.evaluate()
+    assert open_now() == set()
+
+
+def test_an_own_address_on_a_blocklist_and_one_without_a_name_are_trouble(relays: tuple[Relay, Relay]) -> None:
+    ip = DedicatedIP.objects.create(pool=IPPool.objects.create(name="Own"), address="192.0.2.1", ehlo_name="mail.tea.example")
+    now = clock.now()
+    heeded = Blocklist.objects.filter(alerts=True)[0]
+    shown = Blocklist.objects.create(key="shown", name="Shown", zone="shown.example", alerts=False)
+    Listing.objects.bulk_create(Listing(ip=ip, blocklist=each, since=now, codes="127.0.0.2") for each in (heeded, shown))
+    IPCheck.objects.create(ip=ip, verdict=IPCheck.Verdict.BAD, reason="The address has no name.", checked_at=now)
+    troubles.evaluate()
+    assert open_now() == {"listing", "ptr"}
+    assert str(Trouble.objects.get(kind=Kind.LISTING)) == f"192.0.2.1 is on the blocklist {heeded}"
+    Listing.objects.update(until=now)
+    IPCheck.objects.update(verdict=IPCheck.Verdict.UNKNOWN)
     troubles.evaluate()
     assert open_now() == set()
 

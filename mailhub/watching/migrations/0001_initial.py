@@ -87,7 +87,7 @@ class Migration(migrations.Migration):
             name='Trouble',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('complaints', 'complaints'), ('bounces', 'hard bounces'), ('deferrals', 'deferrals'), ('unproven', 'authentication refusals'), ('waiting', 'waiting mail'), ('relay', 'resting relay'), ('failover', 'fail-over'), ('standstill', 'route without a relay'), ('quota', 'used-up quota'), ('dns', 'DNS record'), ('listing', 'blocklist'), ('workers', 'missing workers'), ('endpoint', 'webhook'), ('channel', 'alert channel')], max_length=15, verbose_name='kind')),
+                ('kind', models.CharField(choices=[('complaints', 'complaints'), ('bounces', 'hard bounces'), ('deferrals', 'deferrals'), ('unproven', 'authentication refusals'), ('waiting', 'waiting mail'), ('relay', 'resting relay'), ('failover', 'fail-over'), ('standstill', 'route without a relay'), ('quota', 'used-up quota'), ('dns', 'DNS record'), ('listing', 'blocklist'), ('ptr', 'name of an own address'), ('workers', 'missing workers'), ('endpoint', 'webhook'), ('channel', 'alert channel')], max_length=15, verbose_name='kind')),
                 ('subject', models.CharField(max_length=200, verbose_name='about')),
                 ('tone', models.CharField(choices=[('warn', 'warning'), ('bad', 'grave')], default='warn', max_length=5, verbose_name='how grave')),
                 ('about', models.JSONField(blank=True, default=dict)),

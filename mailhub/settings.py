@@ -74,6 +74,8 @@ INSTALLED_APPS = [
     "mailhub.senders",
     "mailhub.delivery",
     "mailhub.feedback",
+    "mailhub.feedback.receivers",
+    "mailhub.feedback.returns",
     "mailhub.webhooks",
     "mailhub.watching",
     "campaigns",

@@ -23,6 +23,7 @@ from mailhub.delivery.models import Event, Message
 from mailhub.feedback import addresses as found_addresses
 from mailhub.feedback import bounces, mime, probes
 from mailhub.feedback.models import IncomingMail, Mailbox, Probe
+from mailhub.feedback.receivers import intake
 from mailhub.feedback.reports import MailKind, Reading, Report
 from mailhub.lib import addresses, clock
 from mailhub.lib.replies.verdicts import Kind
@@ -114,15 +115,33 @@ def _read(mail: IncomingMail) -> None:
     if _answers_probe(came_to, reading):
         mail.status = Status.APPLIED
         return
+    if reading.kind not in (MailKind.BOUNCE, MailKind.COMPLAINT) and (leaver := _unsubscribes(came_to)):
+        mail.message, mail.proof, mail.status = leaver, Proof.RETURN_PATH, Status.APPLIED
+        events.record(leaver, Event.Type.UNSUBSCRIBED, at=mail.received_at, source=f"mail {mail.digest}")
+        return
     match = _match(came_to, reading)
     if match:
         mail.message, mail.proof = match.message, match.proof
-    if reading.kind not in (MailKind.BOUNCE, MailKind.DELIVERED, MailKind.COMPLAINT):
+    if reading.kind in (MailKind.RECEIVER_REPORT, MailKind.OTHER):
+        mail.status = _receiver_report(mail)
+    elif reading.kind not in (MailKind.BOUNCE, MailKind.DELIVERED, MailKind.COMPLAINT):
         mail.status = Status.NOTED
     elif match is None:
         mail.status = Status.UNMATCHED
     else:
         mail.status = _apply(mail, match, reading)
+
+
+def _receiver_report(mail: IncomingMail) -> IncomingMail.Status:
+    """What a receiver tells of our domains is counted; why it could not be read stands where reports of bounces do."""
+    taken = intake.of_mail(bytes(mail.raw or b""))
+    if taken.read:
+        mail.kind = MailKind.RECEIVER_REPORT.value
+        return Status.APPLIED
+    if mail.kind != MailKind.RECEIVER_REPORT:
+        return Status.NOTED
+    mail.reports = [{"diagnostic": _storable(problem, 500)} for problem in taken.problems or ["no report in it"]]
+    return Status.STUCK
 
 
 def _apply(mail: IncomingMail, match: Match, reading: Reading) -> IncomingMail.Status:
@@ -179,7 +198,16 @@ def _match(came_to: list[str], reading: Reading) -> Match | None:
     return Match(message, Proof.MESSAGE_ID) if message else None
 
 
-def _public_id(token: str) -> UUID | None:
+def _unsubscribes(came_to: list[str]) -> Message | None:
+    """The message whose recipient wants no more: a mail came to the address that its List-Unsubscribe named. Nobody else knows it, so what
+    the mail says, and whom it says it is from, is not looked at."""
+    for token in filter(None, map(return_path.found, came_to)):
+        if message := _message(_public_id(token, return_path.UNSUBSCRIBE)):
+            return message
+    return None
+
+
+def _public_id(token: str -> UUID | None:
     try:
         return return_path.read(token)
     except (BadToken, ValueError):

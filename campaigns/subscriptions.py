@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -110,6 +111,40 @@ def _record(contact: Contact, each: MailingList, basis: str, how: Circumstances)
         recorded_by=how.recorded_by,
         at=clock.now(),
     )
+
+
+# ----------------------------------------------------------------------------------------------------------------- elsewhere
+
+# Unsubscriptions are looked for in events that were recorded so lately. Longer than any of our stops.
+LATELY = timedelta(days=7)
+
+
+def follow() -> int:
+    """Take those off their lists who unsubscribed by mail, or with the service that sent them a campaign; returns how many. Safe to call
+    again at any time: who has subscribed since then stays.
+
+    Index delivery_event_unsubscribed, which holds nothing else; then the subscriptions of the contact."""
+    told = Event.objects.filter(
+        type=Event.Type.UNSUBSCRIBED, once__isnull=False, recorded_at__gt=clock.now() - LATELY, message__recipient_ref__isnull=False
+    )
+    still = Subscription.objects.filter(
+        contact=OuterRef("message__recipient_ref"),
+        list__campaigns__batch=OuterRef("message__batch"),
+        status=Status.SUBSCRIBED,
+        changed_at__lt=OuterRef("at"),
+    )
+    count = 0
+    for event in told.filter(Exists(still)).select_related("message").order_by("recorded_at"):
+        campaign = Campaign.objects.filter(batch=event.message.batch_id).first()
+        contact = Contact.objects.filter(pk=event.message.recipient_ref).first()
+        if campaign and contact:
+            lists = campaign.lists.filter(
+                subscriptions__contact=contact, subscriptions__status=Status.SUBSCRIBED, subscriptions__changed_at__lt=event.at
+            )
+            with translation.override(settings.LANGUAGE_CODE):
+                source = _("by mail, or with the service that sent the campaign “%(name)s”") % {"name": campaign}
+            count += bool(unsubscribe(contact, list(lists), Circumstances(source=source)))
+    return count
 
 
 # --------------------------------------------------------------------------------------------------------------------- links

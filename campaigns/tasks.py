@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.db.models import Q
 
-from campaigns import audience, growth, launch
+from campaigns import audience, growth, launch, subscriptions
 from campaigns.models import Campaign
 from mailhub.delivery.models import Batch
 from mailhub.lib import clock, tasks
@@ -35,8 +35,9 @@ def launch_due() -> None:
 
 
 def tick() -> None:
-    """Rebuild every wake-up from the rows."""
+    """Rebuild every wake-up from the rows, and do what others have told."""
     now = clock.now()
+    subscriptions.follow()
     if Campaign.objects.filter(status=Campaign.Status.SCHEDULED, scheduled_at__lte=now).exists():
         tasks.enqueue("campaigns.tasks.launch_due", queue="maintenance")
     # Index delivery_batch_open: as many rows as there are open batches.

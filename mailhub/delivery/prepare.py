@@ -162,8 +162,12 @@ class Compiled:
             f"X-MailHub-ID: {return_path.token(message.public_id)}\r\n",
         ]
         if unsubscribe:
-            # RFC 8058: never folded and never encoded, whatever the length.
-            fields.append(f"List-Unsubscribe: <{unsubscribe}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")
+            # RFC 8058: never folded and never encoded, whatever the length. By mail for programs that cannot post (RFC 2369).
+            by_mail = ""
+            if self.bounce_address:
+                address = return_path.make(self.bounce_address, message.public_id, return_path.UNSUBSCRIBE)
+                by_mail = f", <mailto:{address}?subject=unsubscribe>"
+            fields.append(f"List-Unsubscribe: <{unsubscribe}>{by_mail}\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")
         return "".join(fields).encode() + self._body(data)
 
     def _body(self, data: Mapping[str, Any]) -> bytes:

@@ -207,9 +207,9 @@ def _unsubscribes(came_to: list[str]) -> Message | None:
     return None
 
 
-def _public_id(token: str -> UUID | None:
+def _public_id(token: str, purpose: str = return_path.MESSAGE) -> UUID | None:
     try:
-        return return_path.read(token)
+        return return_path.read(token, purpose)
     except (BadToken, ValueError):
         return None
 

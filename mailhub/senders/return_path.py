@@ -21,6 +21,8 @@ LONGEST_NAME = 64 - LENGTH - 1
 TOKEN = re.compile(rf"[+=.\-]([a-z2-7]{{{LENGTH}}})\Z")
 MESSAGE = "return-path"
 PROBE = "return-path-probe"
+# Not a return path, but where who wants no more writes to: it comes to the same place.
+UNSUBSCRIBE = "unsubscribe-by-mail"
 
 
 def token(public_id: UUID, purpose: str = MESSAGE) -> str:

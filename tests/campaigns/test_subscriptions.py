@@ -6,9 +6,10 @@ from django.utils import timezone
 
 from campaigns import audience, launch, subscriptions
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
-from mailhub.delivery import queue
-from mailhub.delivery.models import Batch, Lease, Message, Suppression
-from mailhub.lib import tokens
+from campaigns.subscriptions import Circumstances
+from mailhub.delivery import events, queue
+from mailhub.delivery.models import Batch, Event, Lease, Message, Suppression
+from mailhub.lib import clock, tokens
 from mailhub.relays.models import Relay
 from tests.campaigns.conftest import FORM, Join
 
@@ -252,3 +253,29 @@ def test_the_page_stands_under_our_policy(client: Client, path: str) -> None:
     assert "Accept-Language" in response["Vary"]
     for inline in (b"<script", b"<style", b"style=", b"onclick"):
         assert inline not in response.content
+
+
+def test_who_unsubscribed_by_mail_leaves_the_lists_and_may_come_back(campaign: Campaign, news: MailingList, join: Join) -> None:
+    hana, taro = join("hana@example.net", news), join("taro@example.net", news)
+    launch.launch(campaign, None)
+    audience.expand(campaign.batch_id)
+    message = Message.objects.get(address="hana@example.net")
+    for type, source in (("unsubscribed", "mail x"), ("opened", "mail y")):
+        events.record(message, type, at=clock.now(), source=source)
+    assert subscriptions.follow() == 1
+    assert subscriptions.follow() == 0
+    assert Subscription.objects.get(contact=hana).status == "unsubscribed"
+    assert Subscription.objects.get(contact=taro).status == "subscribed"
+    assert Consent.objects.filter(contact=hana, basis="withdrawn").get().source.startswith("by mail")
+    # It was for them to say, and what they say later counts.
+    subscriptions.subscribe(hana, [news], Consent.Basis.OPT_IN, Circumstances(source="form"))
+    assert subscriptions.follow() == 0
+    assert Subscription.objects.get(contact=hana).status == "subscribed"
+
+
+def test_an_event_of_our_own_is_not_followed(campaign: Campaign, news: MailingList, join: Join) -> None:
+    join("hana@example.net", news)
+    launch.launch(campaign, None)
+    audience.expand(campaign.batch_id)
+    Event.objects.create(message=Message.objects.get(), type="unsubscribed", at=clock.now())
+    assert subscriptions.follow() == 0

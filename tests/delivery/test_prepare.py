@@ -17,6 +17,7 @@ from mailhub.delivery.models import Content, Message
 from mailhub.lib import tokens
 from mailhub.lib.headers import LINE_BREAKS
 from mailhub.relays.base import Envelope, Fault, Refused
+from mailhub.senders import return_path
 
 # What JSON and PostgreSQL can hold: no surrogates, no NUL.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -121,6 +122,16 @@ def test_one_click_unsubscribing_is_offered_as_rfc_8058_wants() -> None:
     assert f"List-Unsubscribe: <{url}>" in lines
     assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click" in lines
     assert url in said(read(sent.data)).replace("\n", "")
+
+
+def test_unsubscribing_by_mail_is_offered_where_mail_comes_back_to_us() -> None:
+    letter = content(unsubscribe_base="https://hub.example/u/")
+    letter.bounce_address = "bounces@bounce.tea.example"  # type: ignore[attr-defined]
+    [field] = [line for line in envelope(letter).data.decode().split("\r\n") if line.startswith("List-Unsubscribe:")]
+    found = re.fullmatch(
+        r"List-Unsubscribe: <https://hub\.example/u/[^>]+>, <mailto:(bounces\+[^>]+@bounce\.tea\.example)\?subject=unsubscribe>", field
+    )
+    assert found and return_path.read(return_path.found(found[1]), return_path.UNSUBSCRIBE)
 
 
 def test_mail_without_an_unsubscribe_link_offers_none() -> None:

@@ -202,3 +202,22 @@ def test_staff_see_what_came_back_and_not_what_it_quotes(message: Message, admin
     shown = admin_client.get(reverse("admin:feedback_incomingmail_change", args=[mail.pk])).content
     assert b"user_unknown" in shown
     assert b"reset-link" not in shown
+
+
+@pytest.mark.parametrize("damage", ["", "altered", "bounce address", "return path", "a bounce"])
+def test_a_mail_to_the_address_in_list_unsubscribe_unsubscribes_by_its_token_alone(message: Message, damage: str) -> None:
+    address = return_path.make(BOUNCES, message.public_id, return_path.UNSUBSCRIBE)
+    mail = b"From: anybody@example.org\r\nSubject: stop\r\n\r\n\r\n"
+    if damage == "altered":
+        address = address.replace("+", "+a", 1)[: len(address)]
+    elif damage == "bounce address":
+        address = BOUNCES
+    elif damage == "return path":
+        address = path(message)
+    elif damage == "a bounce":
+        mail = bounce()
+    for _time in range(2):
+        take(mail, address)
+    assert list(message.events.filter(type="unsubscribed").values_list("type", flat=True)) == ([] if damage else ["unsubscribed"])
+    if not damage:
+        assert IncomingMail.objects.get().status == Mail.APPLIED and IncomingMail.objects.get().message == message

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -77,9 +79,8 @@ class EndpointAdmin(ExplainedDeletion[Endpoint]):
 
     def response_add(self, request: HttpRequest, obj: Endpoint, post_url_continue: str | None = None) -> HttpResponse:
         messages.info(request, gettext("Show the secret and give it to whoever checks the signature; then send a test event."))
-        request.POST = request.POST.copy()  # type: ignore[assignment]
-        request.POST["_continue"] = "1"  # type: ignore[index]
-        return super().response_add(request, obj, post_url_continue)
+        super().response_add(request, obj, post_url_continue)
+        return redirect("admin:webhooks_endpoint_change", obj.pk)
 
     @admin.display(description=_("webhook"), ordering="name")
     def title(self, endpoint: Endpoint) -> SafeString:
@@ -122,7 +123,10 @@ class DeliveryAdmin(BigTableAdmin[Delivery]):
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Delivery], search_term: str) -> tuple[QuerySet[Delivery], bool]:
         if not search_term:
             return queryset, False
-        return queryset.filter(public_id=pages.uuid_or_none(search_term)), False
+        try:
+            return queryset.filter(public_id=UUID(search_term.strip())), False
+        except ValueError:
+            return queryset.none(), False
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
@@ -26,9 +25,7 @@ LISTED = 10
 
 def overview(endpoint: Endpoint) -> dict[str, Any]:
     """What an endpoint's own page shows beside its fields."""
-    deliveries = list(endpoint.deliveries.order_by("-pk")[:LISTED])
-    for delivery in deliveries:
-        delivery.badge = delivery_badge(delivery)
+    deliveries = [(delivery, delivery_badge(delivery)) for delivery in endpoint.deliveries.order_by("-pk")[:LISTED]]
     return {
         "endpoint": endpoint,
         "badge": endpoint_badge(endpoint),
@@ -64,13 +61,6 @@ def endpoint_badge(endpoint: Endpoint) -> SafeString:
 def delivery_badge(delivery: Delivery) -> SafeString:
     state = "waiting" if delivery.status == Delivery.Status.PENDING else delivery.status
     return badge(state, delivery.get_status_display())
-
-
-def uuid_or_none(text: str) -> UUID | None:
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        return None
 
 
 # --------------------------------------------------------------------------------------------------------------------------- deeds

@@ -199,7 +199,7 @@ def _is_suspect(delivery: Delivery) -> bool:
 
 def lease_due() -> list[Endpoint]:
     """Take those that are due and that nobody else was quicker to take."""
-    taken = []
+    taken: list[Endpoint] = []
     for pk in _due().values_list("pk", flat=True):
         lease, now = uuid.uuid4(), clock.now()
         free = Q(leased_until__isnull=True) | Q(leased_until__lte=now)

@@ -109,7 +109,7 @@ def found() -> list[str]:
     return sorted(problem.id for problem in checks.run_checks() if problem.id.startswith("mailhub."))
 
 
-DEEDS = {"send": send, "deliver": deliver, "kept": kept, "due": due, "clear": clear, "found": found, "told": lambda: told}
+DEEDS: dict[str, Any] = {"send": send, "deliver": deliver, "kept": kept, "due": due, "clear": clear, "found": found, "told": lambda: told}
 
 
 class Quiet(WSGIRequestHandler):

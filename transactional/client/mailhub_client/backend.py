@@ -33,7 +33,7 @@ Status = Callable[[str], AnymailRecipientStatus]
 LATER = (429, 500, 502, 503, 504)
 
 
-class EmailBackend(AnymailRequestsBackend):
+class EmailBackend(AnymailRequestsBackend):  # type: ignore[misc]
     esp_name = "MailHub"
 
     def __init__(self, **kwargs: Any) -> None:
@@ -50,7 +50,7 @@ class EmailBackend(AnymailRequestsBackend):
         super().__init__(url + "/api/v1/", **kwargs)
 
     def create_session(self) -> requests.Session:
-        session = super().create_session()
+        session: requests.Session = super().create_session()
         session.headers["Authorization"] = f"Bearer {self.api_key}"
         return session
 
@@ -59,7 +59,7 @@ class EmailBackend(AnymailRequestsBackend):
 
     # -- handing over
 
-    def post_to_esp(self, payload: Payload, message: EmailMessage) -> list[Answer]:
+    def post_to_esp(self, payload: Payload, message: Any) -> list[Answer]:
         """One request, or as many as the mails of a batch need. Raises AnymailRequestsAPIError when MailHub takes nothing, or did not
         answer; a try that is made again has the same key, so that no mail is doubled."""
         parts = payload.parts()
@@ -75,8 +75,10 @@ class EmailBackend(AnymailRequestsBackend):
             if response is not None and not busy(response, part):
                 self.raise_for_status(response, payload, message)
                 return Answer(part, response, self.deserialize_json_response(response, payload, message))
-            wait = pause if response is None else max(pause or 0, _retry_after(response))
-            if pause is None or time.monotonic() + wait >= end:
+            if pause is None:
+                break
+            wait = pause if response is None else max(pause, _retry_after(response))
+            if time.monotonic() + wait >= end:
                 break
             time.sleep(wait)
         if self.outbox:
@@ -105,7 +107,7 @@ class EmailBackend(AnymailRequestsBackend):
 
     # -- what became of it
 
-    def parse_recipient_status(self, response: list[Answer], payload: Payload, message: EmailMessage) -> dict[str, AnymailRecipientStatus]:
+    def parse_recipient_status(self, response: list[Answer], payload: Payload, message: Any) -> dict[str, AnymailRecipientStatus]:
         message.anymail_status.esp_response = response[-1].response
         found: dict[str, AnymailRecipientStatus] = {}
         for answer in response:
@@ -189,13 +191,13 @@ def refused(problem: Mapping[str, Any]) -> Status:
     return lambda _address: AnymailRecipientStatus(None, state)
 
 
-class Payload(BasePayload):
+class Payload(BasePayload):  # type: ignore[misc]
     """The message as the API has it (docs/api.md of MailHub)."""
 
     def init_payload(self) -> None:
         self.mail: dict[str, Any] = {}
         self.idempotency_key = ""
-        self.merge: dict[str, Mapping[str, Any]] = {}
+        self.merge: Mapping[str, Mapping[str, Any]] = {}
         self.merged_headers: Mapping[str, Mapping[str, str]] = {}
         self.merged_metadata: Mapping[str, Mapping[str, Any]] = {}
 
@@ -207,22 +209,24 @@ class Payload(BasePayload):
             self.mail.setdefault("language", (get_language() or "").partition("-")[0])
         elif any(self.merge.values()):
             self.unsupported_feature("merge_data without template_id")
-        mails = [self._for(person) for person in self.mail["to"]] if self.is_batch() and self.mail.get("to") else [self._whole()]
+        mails = self._mails()
+        batch = self.is_batch() or len(mails) > 1
         groups = [mails[at : at + MOST_MAILS] for at in range(0, len(mails), MOST_MAILS)]
-        bodies = [self._serialized({"mails": group} if self.is_batch() else group[0]) for group in groups]
+        bodies = [self._serialized({"mails": group} if batch else group[0]) for group in groups]
         return [
-            Part(BATCH if self.is_batch() else SINGLE, self._key(body, number), body, group)
+            Part(BATCH if batch else SINGLE, self._key(body, number), body, group)
             for number, (group, body) in enumerate(zip(groups, bodies, strict=True))
         ]
 
-    def _whole(self) -> dict[str, Any]:
+    def _mails(self) -> list[dict[str, Any]]:
+        """The API wants somebody in `to`, whom all others see."""
         if self.mail.get("to"):
-            return self.mail
-        # Copies alone: the API wants somebody in `to`, and these are envelope recipients without a name in the header, as Django has it.
-        first, *others = [*self.mail.get("cc", ()), *self.mail.get("bcc", ())]
+            return [self._for(person) for person in self.mail["to"]] if self.is_batch() else [self.mail]
         if self.mail.get("cc"):
-            return {**self.mail, "to": [first], "cc": self.mail["cc"][1:]}
-        return {**self.mail, "to": [first], "bcc": others}
+            first, *others = self.mail["cc"]
+            return [{**self.mail, "to": [first], "cc": others}]
+        # Blind copies alone: nobody sees another.
+        return [{**self.mail, "to": [person], "bcc": []} for person in self.mail["bcc"]]
 
     def _for(self, person: Mapping[str, str]) -> dict[str, Any]:
         address = person["email"]

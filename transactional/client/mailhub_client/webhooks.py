@@ -27,7 +27,7 @@ TYPES = {value for name, value in vars(EventType).items() if name.isupper()}
 REASONS = {value for name, value in vars(RejectReason).items() if name.isupper()}
 
 
-class TrackingView(AnymailCoreWebhookView):
+class TrackingView(AnymailCoreWebhookView):  # type: ignore[misc]
     """Takes what is signed with MAILHUB_WEBHOOK_SECRET and no more than five minutes old, and answers anything else with 400.
 
     MailHub posts again what was answered with an error, and what it had no answer for: a receiver of the signal that raises gets the

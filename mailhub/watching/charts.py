@@ -175,7 +175,7 @@ def waits(span: Span, points: Sequence[tuple[datetime, Counts]]) -> Chart:
                 bars.append(Bar(name, f"{y:.1f}", f"{height:.1f}"))
         columns.append(Column(place * WIDTH, span.short(start), words, bars))
     scale = [_("longer"), *(brief(bound) for bound in reversed(BOUNDS)), ""]
-    legend = [("plain", _("half of the mail")), ("faint", _("95 % of the mail"))]
+    legend = [("plain", _("half of the mail")), ("faint", _("95 percent of the mail"))]
     return Chart(_("Time until it was accepted"), columns, scale, legend=legend)
 
 

@@ -127,7 +127,8 @@ def page(name: str, *args: object) -> str:
 
 def _best_words() -> str:
     return _(
-        "The best first: by the share of tries that were accepted, dead addresses left out; with more than 0.3 % complaints it comes last."
+        "The best first: by the share of tries that were accepted, dead addresses left out; with more than 0.3 percent complaints it comes"
+        " last."
     )
 
 
@@ -193,7 +194,7 @@ def _stats(counts: Counts) -> list[dict[str, Any]]:
             "label": _("Complaints"),
             "icon": "alert",
             "value": row["complained"],
-            "words": _("of the accepted; no more than 0.1 % is good"),
+            "words": _("of the accepted; no more than 0.1 percent is good"),
             "tone": row["complained_tone"],
         },
         {

@@ -173,8 +173,8 @@ class Forecast:
 def of_route(
     route: Route, count: int, begins: datetime, sender: tuple[str, int | None], mix: Mapping[str, float], *, batch: int | None = None
 ) -> Forecast:
-    """Of a campaign of so many mails by the route that begins then. `sender`: address and pool. `mix`: the parts of its mail by destination,
-    of those that warm-up plans count apart. `batch`: its own, where it has one."""
+    """Of a campaign of so many mails by the route that begins then. `sender`: address and pool. `mix`: parts of its mail by destination,
+    which some plans of warming up count apart. `batch`: its own, where it has one."""
     address, pool = sender
     members = [member for member in _members(route) if _serves(member, address, pool)]
     relays = {member.relay_id: member.relay for member in members}

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import ReadOnlyAdmin, badge, meter
-from mailhub.delivery import route_pages
+from mailhub.delivery import advice_pages, route_pages
 from mailhub.delivery.models import Move
 from mailhub.delivery.templatetags.figures import two_lines
 
@@ -43,6 +43,8 @@ class MoveAdmin(ReadOnlyAdmin[Move]):
             page("routes/", route_pages.routes, "routes"),
             page("simulate/", route_pages.simulate, "simulate"),
             page("start/", route_pages.start, "start"),
+            page("advisor/", advice_pages.advisor, "advisor"),
+            page("report/", advice_pages.report, "report"),
             page("<int:pk>/back/", route_pages.back, "back"),
             *(page(f"<int:pk>/{deed}/", route_pages.act, deed, deed=deed) for deed in DEEDS),
             *super().get_urls(),

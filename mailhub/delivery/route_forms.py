@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import addresses
+from mailhub.relays.costs import Need, Rates
 from mailhub.relays.models import Relay, Stream
 from mailhub.senders.models import Sender
 
@@ -43,3 +44,37 @@ class MoveForm(forms.Form):
 
 class PaceForm(forms.Form):
     step = forms.IntegerField(label=_("Percent a day"), min_value=1, max_value=100)
+
+
+class AdviceForm(forms.Form):
+    stream = forms.ChoiceField(label=_("Kind of mail"), choices=Stream.choices, initial=Stream.CAMPAIGN)
+    month = forms.IntegerField(label=_("Mails a month"), min_value=0, max_value=10**10)
+    day = forms.IntegerField(label=_("Most on one day"), min_value=0, max_value=10**10)
+    hour = forms.IntegerField(label=_("Most in one hour"), min_value=0, max_value=10**10)
+    region = forms.ChoiceField(
+        label=_("Data centre in"),
+        required=False,
+        choices=[("", _("anywhere")), ("jp", _("Japan")), ("us", _("United States")), ("eu", _("Europe"))],
+    )
+    webhooks = forms.BooleanField(label=_("Bounces reported by callback"), required=False)
+    dedicated_ip = forms.BooleanField(label=_("Dedicated IP"), required=False)
+    japanese_support = forms.BooleanField(label=_("Support in Japanese"), required=False)
+    yen_invoice = forms.BooleanField(label=_("Invoice in yen"), required=False)
+    usd = forms.DecimalField(
+        label=_("Yen for a US dollar"), required=False, min_value=0, help_text=_("To compare currencies. Empty: each stands by itself.")
+    )
+    eur = forms.DecimalField(label=_("Yen for a euro"), required=False, min_value=0)
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if (given.get("hour") or 0) > (given.get("day") or 0):
+            self.add_error("hour", _("That is more than on the busiest day. Correct one of them."))
+        if (given.get("day") or 0) > (given.get("month") or 0):
+            self.add_error("day", _("That is more than in the whole month. Correct one of them."))
+        return given
+
+    def need(self) -> Need:
+        return Need(**{name: value for name, value in self.cleaned_data.items() if name not in ("usd", "eur")})
+
+    def rates(self) -> Rates:
+        return Rates(self.cleaned_data["usd"], self.cleaned_data["eur"])

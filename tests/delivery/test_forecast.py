@@ -130,10 +130,7 @@ def test_more_mail_never_takes_less_time_and_no_window_lets_more_go_than_its_lim
 
 def _within(each: Quota, at: datetime, parts: list[tuple[datetime, int]]) -> int:
     """What left in the window that ends at that moment."""
-    if each.kind == Kind.CALENDAR:
-        start = limits.calendar(each, at)[0]
-    else:
-        start = at - limits.LENGTH[Period(each.period)]
+    start = limits.calendar(each, at)[0] if each.kind == Kind.CALENDAR else at - limits.LENGTH[Period(each.period)]
     return sum(part for moment, part in parts if start < moment <= at or moment == at)
 
 

@@ -632,7 +632,7 @@ class Event(models.Model):
             ),  # fmt: skip
         ]
         indexes: ClassVar = [
-            # Upper packages, for those who unsubscribed elsewhere than on their pages: by mail, or with a service (campaigns/following.py).
+            # Upper packages, for those who unsubscribed elsewhere than on their pages: by mail, or with a service.
             models.Index(fields=["recorded_at"], name="delivery_event_unsubscribed", condition=Q(type="unsubscribed", once__isnull=False)),
         ]
 

@@ -697,6 +697,11 @@ class Outcome:
         """The reply as a database can hold it: it may have come from anybody."""
         return _storable(str(self.reply), 500)
 
+    @property
+    def category(self) -> str:
+        """Why it was not accepted, in the words of lib/replies; "" where it was, or nobody knows."""
+        return events.category(self.said, self.message.address) if self.event in _EXPLAINED else ""
+
 
 def _storable(text: str, length: int) -> str:
     if not text.isascii() or "\0" in text:
@@ -711,6 +716,8 @@ EVENT_OF = {
     Status.DEFERRED: Event.Type.DEFERRED,
     Status.UNKNOWN: Event.Type.UNKNOWN,
 }
+# What a reply says the reason of.
+_EXPLAINED = frozenset({Event.Type.BOUNCED, Event.Type.FAILED, Event.Type.DEFERRED})
 
 
 def settle(lease: Lease, outcomes: Sequence[Outcome]) -> None:
@@ -773,7 +780,7 @@ def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes
     )
     events.write(
-        Event(message=outcome.message, type=outcome.event, at=outcome.finished_at, detail=outcome.said)
+        Event(message=outcome.message, type=outcome.event, at=outcome.finished_at, detail=outcome.said, category=outcome.category)
         for outcome in outcomes
         if outcome.event
     )
@@ -812,10 +819,10 @@ STORE = """
 WITH outcome AS MATERIALIZED (
     SELECT * FROM unnest(
         %s::bigint[], %s::text[], %s::timestamptz[], %s::text[], %s::smallint[], %s::boolean[], %s::smallint[], %s::text[],
-        %s::smallint[], %s::text[], %s::text[], %s::inet[], %s::timestamptz[], %s::timestamptz[]
+        %s::smallint[], %s::text[], %s::text[], %s::inet[], %s::timestamptz[], %s::timestamptz[], %s::text[]
     ) AS outcome (
         id, status, next_attempt_at, said, attempts, repeated, number, attempt,
-        code, enhanced, reply, source_ip, started_at, finished_at
+        code, enhanced, reply, source_ip, started_at, finished_at, category
     )
 ),
 stored AS (
@@ -838,8 +845,8 @@ tried AS (
     SELECT id, number, %s, attempt, code, enhanced, reply, source_ip, started_at, finished_at FROM stored
 ),
 told AS (
-    INSERT INTO delivery_event (message_id, type, at, recorded_at, detail)
-    SELECT id, status, finished_at, %s, said FROM stored WHERE status = ANY(%s)
+    INSERT INTO delivery_event (message_id, type, at, recorded_at, detail, category)
+    SELECT id, status, finished_at, %s, said, category FROM stored WHERE status = ANY(%s)
     RETURNING message_id, id, type
 )
 SELECT stored.id, told.id FROM stored LEFT JOIN told ON told.message_id = stored.id AND told.type = ANY(%s)
@@ -864,6 +871,7 @@ def _store_set(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[
         _array(reply.source_ip or None for reply in replies),
         _array(outcome.started_at.isoformat() for outcome in outcomes),
         _array(outcome.finished_at.isoformat() for outcome in outcomes),
+        _words(outcome.category for outcome in outcomes),
     ]
     told_of, suppressing = [str(status) for status in EVENT_OF], [str(type) for type in events.SUPPRESSES]
     waiting = [str(status) for status in WAITING]

@@ -24,6 +24,9 @@ NO_COMPLAINT = {
 HOTMAIL = re.compile(r"^\s*complaint about message from", re.IGNORECASE)
 ORIGINAL = ("x-hmxmroriginalrecipient", "x-original-to", "x-rcpt-to", "x-original-rcpt-to")
 
+# What loops write in the place of a name (RFC 6590): a word that says so, or a digest in base64 or hexadecimal.
+REDACTED = re.compile(r"\A(?:.{0,20}redacted.{0,20}|[x*_.-]{3,}|[0-9a-f]{16,}|[A-Za-z0-9+/=_-]{22,})@", re.IGNORECASE)
+
 
 def read(mail: mime.Part, leaves: list[mime.Part], returned: Mapping[str, str]) -> Reading | None:
     """The complaint that the mail is; None where it is none."""
@@ -31,7 +34,10 @@ def read(mail: mime.Part, leaves: list[mime.Part], returned: Mapping[str, str]) 
     if part is None and mail.parameter("report-type").lower() == "feedback-report":
         part = next((leaf for leaf in leaves if re.search(r"^Feedback-Type\s*:", leaf.text, re.MULTILINE | re.IGNORECASE)), None)
     if part is not None:
-        return reported(fields(part), returned)
+        report = fields(part)
+        # Where the mail itself was cut down: RFC 5965 section 3.2.
+        mail_from = next(iter(report.get("original-mail-from", ())), "")
+        return reported(report, {"return-path": mail_from, **returned} if mail_from else returned)
     if HOTMAIL.search(mail.header("subject")) or "x-hmxmroriginalrecipient" in returned:
         return Reading(MailKind.COMPLAINT, tuple(claims(whom({}, returned), "abuse", COMPLAINT)), returned)
     if mail.parameter("report-type").lower() == "feedback-report":

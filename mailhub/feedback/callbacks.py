@@ -8,6 +8,7 @@ before our own commit.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -20,8 +21,9 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.urls import reverse
 
 from mailhub.delivery import events
@@ -82,38 +84,37 @@ def with_password(url: CallbackURL) -> str:
 def take(url: CallbackURL, posted: Posted) -> None:
     """Store a callback, unless it came before. On return it is committed. Raises Unproven, topics.CannotFetch: nothing was stored."""
     caller = CALLERS[url.service]
-    now = clock.now()
     try:
-        mark = caller.scheme.verify(posted, url.secrets, now.timestamp())
+        mark = caller.scheme.verify(posted, url.secrets, time.time())
         body_digest = hashlib.sha256(posted.body).hexdigest()
         digest = hashlib.sha256(mark.encode("utf-8", "replace")).hexdigest() if mark else body_digest
-        _store(url, posted, digest, body_digest, now)
+        _store(url, posted, digest, body_digest)
     except Unproven as problem:
         refuse(url, problem.why, problem.about)
         raise
-    wake(url, now)
+    wake(url)
 
 
-def _store(url: CallbackURL, posted: Posted, digest: str, body_digest: str, now: datetime) -> None:
-    """Raises Unproven."""
-    meta = {name: str(posted.meta[name])[:500] for name in KEPT if name in posted.meta}
-    row = Callback(
-        url=url,
-        digest=digest,
-        body_digest=body_digest,
-        body=posted.body,
-        meta=meta,
-        size=len(posted.body),
-        asks=url.service == "amazon_ses" and posted.json().get("Type") == topics.CONFIRMATION,
-        received_at=now,
-    )
-    # Without a word where it is there already: the service repeats what we were too slow to answer.
-    Callback.objects.bulk_create([row], ignore_conflicts=True)
-    if digest == body_digest:
-        return
+def _store(url: CallbackURL, posted: Posted, digest: str, body_digest: str) -> None:
+    """Without a word where it is there already: the service repeats what we were too slow to answer. Raises Unproven."""
     known = Callback.objects.filter(url=url, digest=digest).values_list("body_digest", flat=True).first()
-    if known not in (None, body_digest):
+    if known == body_digest:
+        return
+    if known:
         raise Unproven(Why.REPLAYED)
+    # Two at the same moment: one of them is enough.
+    with contextlib.suppress(IntegrityError):
+        Callback.objects.create(
+            url=url,
+            digest=digest,
+            body_digest=body_digest,
+            body=posted.body,
+            meta={name: str(posted.meta[name])[:500] for name in KEPT if name in posted.meta},
+            size=len(posted.body),
+            asks=url.service == "amazon_ses" and posted.json().get("Type") == topics.CONFIRMATION,
+            # By the database's clock, without asking for it first.
+            received_at=Now(),
+        )
 
 
 def refuse(url: CallbackURL, why: Why, about: str = "") -> None:
@@ -124,10 +125,10 @@ def refuse(url: CallbackURL, why: Why, about: str = "") -> None:
     )
 
 
-def wake(url: CallbackURL, now: datetime) -> None:
+def wake(url: CallbackURL) -> None:
     """Ask for a worker, unless one is on its way already."""
-    asleep = Q(wake__isnull=True) | Q(wake__lt=now - WAKE_LOST)
-    if CallbackURL.objects.filter(asleep, pk=url.pk).update(wake=now, last_at=now):
+    asleep = Q(wake__isnull=True) | Q(wake__lt=Now() - WAKE_LOST)
+    if CallbackURL.objects.filter(asleep, pk=url.pk).update(wake=Now(), last_at=Now()):
         tasks.enqueue("mailhub.feedback.tasks.read_callbacks", queue="maintenance")
 
 

@@ -21,7 +21,7 @@ from django.db import transaction
 from mailhub.delivery import events
 from mailhub.delivery.models import Event, Message
 from mailhub.feedback import addresses as found_addresses
-from mailhub.feedback import bounces, mime, probes
+from mailhub.feedback import arf, bounces, mime, probes
 from mailhub.feedback.models import IncomingMail, Mailbox, Probe
 from mailhub.feedback.receivers import intake
 from mailhub.feedback.reports import MailKind, Reading, Report
@@ -180,12 +180,16 @@ def _claim(report: Report) -> tuple[str, str] | None:
 
 def _is_about(report: Report, message: Message) -> bool:
     """About the message's own recipient, or nobody by name: the proof then says whom."""
-    named = {addresses.key(address) for address in (report.recipient, report.original_recipient) if address}
+    said = [address for address in (report.recipient, report.original_recipient) if address]
+    if report.feedback_type:
+        said = [address for address in said if not arf.REDACTED.match(address)]
+    named = {addresses.key(address) for address in said}
     return not named or addresses.key(message.address) in named
 
 
 def _match(came_to: list[str], reading: Reading) -> Match | None:
-    for token in filter(None, map(return_path.found, came_to)):
+    # Complaints go to an address of their own, and say in what they return which return path the mail had.
+    for token in filter(None, map(return_path.found, [*came_to, reading.returned.get("return-path", "")])):
         if message := _message(_public_id(token)):
             return Match(message, Proof.RETURN_PATH)
     if message := _message(_public_id(reading.returned.get("x-mailhub-id", "").strip())):

@@ -9,9 +9,10 @@ from mailhub.delivery import events, queue
 from mailhub.delivery.events import Report
 from mailhub.delivery.models import Event, Message, Suppression
 from mailhub.lib import clock
+from mailhub.relays.base import Reply
 from mailhub.relays.models import Relay
 from mailhub.senders.models import Sender
-from tests.delivery.world import LATER, NOBODY, books, expire, hold, make_batch, outcome, post, states
+from tests.delivery.world import ACCEPTED, LATER, NOBODY, books, expire, hold, make_batch, outcome, post, states
 
 Status = Message.Status
 
@@ -244,3 +245,31 @@ def test_a_refusal_that_is_not_the_recipients_fault_suppresses_nobody(relay: Rel
     queue.settle(lease, [outcome(one, Status.FAILED, NOBODY), outcome(other, Status.DEFERRED, LATER, next_attempt_at=clock.now())])
     assert not Suppression.objects.exists()
     assert Event.objects.count() == 2
+
+
+def test_what_a_relay_said_has_a_category(relay: Relay, sender: Sender) -> None:
+    messages = post(sender, 4)
+    lease = hold(relay)
+    claimed = queue.claim(lease, 10)
+    queue.mark(lease, claimed)
+    said = [NOBODY, Reply(452, "4.2.2", "Mailbox full"), ACCEPTED, Reply(None, "", "no reply")]
+    ends = [Status.BOUNCED, Status.DEFERRED, Status.SENT, Status.UNKNOWN]
+    later = {"next_attempt_at": clock.now()}
+    queue.settle(
+        lease,
+        [
+            outcome(message, state, reply, **(later if state == Status.DEFERRED else {}))
+            for message, state, reply in zip(claimed, ends, said, strict=True)
+        ],
+    )
+    found = dict(Event.objects.filter(message__in=messages).values_list("type", "category"))
+    assert found == {"bounced": "user_unknown", "deferred": "mailbox_full", "sent": "", "unknown": ""}
+
+
+@pytest.mark.parametrize("address", ["taro@example.jp", "hanako.yamada@example.net"])
+def test_replies_that_differ_in_numbers_and_addresses_are_understood_once(address: str) -> None:
+    events.known.clear()
+    for number in ("d2e1a72fcca58-7205fa3c9c8si1234567b3a.45", "a1b2c3d4e5f6-99"):
+        assert events.category(f"550 5.1.1 <{address}>: no such user here {number} - gsmtp", address) == "user_unknown"
+        assert events.category(f"550-5.7.26 Unauthenticated email from tea.example {number} - gsmtp", address) == "auth_failure"
+    assert len(events.known) == 2

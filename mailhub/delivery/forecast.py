@@ -91,11 +91,15 @@ class Outlet:
     from_at: datetime | None = datetime(1970, 1, 1, tzinfo=UTC)
     busy_until: datetime = datetime(1970, 1, 1, tzinfo=UTC)
 
+    @property
+    def limits(self) -> list[Window | Caps]:
+        return [*self.windows, self.caps] if self.caps else [*self.windows]
+
     def opens(self, at: datetime) -> tuple[datetime, float]:
         """The first moment from `at` on at which all limits leave room, and how much."""
         while True:
             moment, room = at, inf
-            for limit in [*self.windows, *([self.caps] if self.caps else [])]:
+            for limit in self.limits:
                 opens, left = limit.opens(at)
                 moment, room = max(moment, opens), min(room, inf if left is None else left)
             if moment == at:
@@ -103,7 +107,7 @@ class Outlet:
             at = moment
 
     def take(self, at: datetime, count: int) -> None:
-        for limit in [*self.windows, *([self.caps] if self.caps else [])]:
+        for limit in self.limits:
             limit.take(at, count)
 
 

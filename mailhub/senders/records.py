@@ -291,7 +291,7 @@ async def _spf(about: Subject) -> list[Seen]:
     try:
         permission = await spf.read(about.name)
     except spf.PermError as error:
-        return finding(Verdict.WRONG, published, "", error.problem, **error.about)
+        return finding(Verdict.WRONG, published, "", error.problem, (), **error.about)
     if permission is None:
         return finding(Verdict.MISSING, "", with_terms("v=spf1 ~all", wanted), "spf_missing")
     if permission.others == "+":

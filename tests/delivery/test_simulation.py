@@ -91,8 +91,8 @@ def test_the_simulator_names_the_relays_that_a_claim_lets_have_the_mail(
             if lease and (claimed := queue.claim(lease, 100)):
                 got[relay.pk] = got.get(relay.pk, 0) + len(claimed)
     assert got.keys() == said.keys()
-    for relay, percent in said.items():
-        assert abs(100 * got[relay] / 12 - percent) <= 17
+    for taker, percent in said.items():
+        assert abs(100 * got[taker] / 12 - percent) <= 17
     assert answer.waits == (not got)
     Message.objects.all().delete()
     Lease.objects.all().delete()

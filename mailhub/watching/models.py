@@ -192,7 +192,7 @@ class Step(models.Model):
     """Something that happened to a trouble: its history."""
 
     class Deed(models.TextChoices):
-        OPENED = "opened", _("found")
+        OPENED = "opened", pgettext_lazy("trouble", "found")
         PAUSED = "paused", pgettext_lazy("mail", "paused")
         ALERTED = "alerted", _("told")
         RESUMED = "resumed", _("resumed")

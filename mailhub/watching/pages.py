@@ -187,7 +187,7 @@ def _stats(counts: Counts) -> list[dict[str, Any]]:
     row = _row("", "", counts)
     of_tries = ngettext("of %(tries)s try", "of %(tries)s tries", counts.tries) % {"tries": grouped(counts.tries)}
     return [
-        {"label": _("Accepted"), "icon": "check", "value": row["accepted"], "words": of_tries},
+        {"label": _("Accepted by relays"), "icon": "check", "value": row["accepted"], "words": of_tries},
         {"label": _("Deferred"), "icon": "clock", "value": row["deferred"], "words": _("of the tries")},
         {"label": _("Hard bounces"), "icon": "bounce", "value": row["bounced"], "words": _("of what was answered for good")},
         {

@@ -33,7 +33,8 @@ class Sibling:
         # Nothing of ours but the client: not even where our settings are.
         kept = {name: value for name, value in os.environ.items() if name not in ("DJANGO_SETTINGS_MODULE", "DATABASE_URL")}
         environment = {**kept, "PYTHONPATH": str(CLIENT), "SIBLING_DATABASE": str(folder / "sibling.sqlite3"), "no_proxy": "*"}
-        command = [sys.executable, str(Path(__file__).with_name("sibling.py"))]
+        # Another Python, with another Django, shows that the client goes with it.
+        command = [os.environ.get("SIBLING_PYTHON", sys.executable), str(Path(__file__).with_name("sibling.py"))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment)  # noqa: S603
         self.url = f"http://127.0.0.1:{self._answer()}/mailhub/"
         self.settings: dict[str, Any] = {}

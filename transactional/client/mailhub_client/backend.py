@@ -45,9 +45,10 @@ class EmailBackend(AnymailRequestsBackend):  # type: ignore[misc]
             raise AnymailConfigurationError("MAILHUB_URL must begin with https://, such as https://mailhub.example.com.")
         self.api_key = setting("api_key")
         self.outbox = setting("outbox", default=False)
-        #: for a message with all its tries
-        kwargs["timeout"] = setting("timeout", default=30)
+        seconds = setting("timeout", default=30)
         super().__init__(url + "/api/v1/", **kwargs)
+        #: for a message with all its tries
+        self.timeout = seconds
 
     def create_session(self) -> requests.Session:
         session: requests.Session = super().create_session()

@@ -19,9 +19,7 @@ def setting(name: str) -> Any:
 
 
 def check(**_kwargs: Any) -> list[CheckMessage]:
-    found: list[CheckMessage] = []
-    if uses_backend():
-        found += _sending()
+    found = [message for options in mailers() for message in _sending(options)]
     if secrets := setting("webhook_secret"):
         found += _secrets([secrets] if isinstance(secrets, str) else secrets)
     if setting("outbox") and not apps.is_installed("mailhub_client"):
@@ -29,16 +27,15 @@ def check(**_kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-def uses_backend() -> bool:
-    # Django 6.1 names its mailers.
-    mailers = getattr(settings, "MAILERS", {}).values()
-    paths = [getattr(settings, "EMAIL_BACKEND", ""), *(mailer.get("BACKEND", "") for mailer in mailers)]
-    return any(path.startswith("mailhub_client.") for path in paths)
+def mailers() -> list[dict[str, Any]]:
+    """The options of each use of our backend. Django 6.1 names its mailers; before there is one, without options."""
+    named = getattr(settings, "MAILERS", None) or {"default": {"BACKEND": getattr(settings, "EMAIL_BACKEND", "")}}
+    return [mailer.get("OPTIONS", {}) for mailer in named.values() if mailer.get("BACKEND", "").startswith("mailhub_client.")]
 
 
-def _sending() -> list[CheckMessage]:
+def _sending(options: dict[str, Any]) -> list[CheckMessage]:
     found: list[CheckMessage] = []
-    url, key = setting("url") or "", setting("api_key") or ""
+    url, key = (options.get(name) or setting(name) or "" for name in ("url", "api_key"))
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http") or not parts.hostname:
         hint = "Give MailHub's address, such as https://mailhub.example.com."

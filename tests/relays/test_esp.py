@@ -48,9 +48,13 @@ class Request:
         return json.loads(self.body)
 
     @property
+    def recipients(self) -> list[str]:
+        """Each once, in their order."""
+        return list(dict.fromkeys(found[0].replace("%40", "@") for found in re.finditer(r"r\d+(@|%40)example\.net", self.text)))
+
+    @property
     def recipient(self) -> str:
-        found = re.search(r"r\d+(@|%40)example\.net", self.text)
-        return found[0].replace("%40", "@") if found else ""
+        return next(iter(self.recipients), "")
 
 
 #: status, body (as JSON where it is no text), header fields; None: nothing is said, and the connection ends
@@ -118,7 +122,9 @@ TAKEN: dict[str, Callable[[Request], Answer]] = {
     "mailersend": lambda request: ok("", 202, X_Message_Id="n1", Content_Type="text/html"),
     "mailgun": lambda request: ok({"id": "n1", "message": "Queued. Thank you."}),
     "mailjet": lambda request: ok({"Messages": [{"Status": "success", "To": [{"Email": request.recipient, "MessageID": "n1"}]}]}),
-    "mailtrap": lambda request: ok({"success": True, "message_ids": ["n1"]}),
+    "mailtrap": lambda request: ok(
+        {"success": True, "message_ids": ["n1"], "responses": [{"success": True, "message_ids": ["n1"]}] * len(request.recipients)}
+    ),
     "mandrill": lambda request: ok([{"email": request.recipient, "status": "queued", "_id": "n1"}]),
     "postal": lambda request: ok({"status": "success", "data": {"message_id": "x", "messages": {request.recipient: {"id": "n1"}}}}),
     "postmark": lambda request: ok({"To": request.recipient, "MessageID": "n1", "ErrorCode": 0, "Message": "OK"}),
@@ -193,7 +199,7 @@ class ESPContract(Contract):
     for_now: ClassVar[Answer]
 
     def taken(self, relay: Relay) -> Sequence[tuple[str, str, bytes]]:
-        return [("", request.recipient, b"") for request in self.server.requests]
+        return [("", recipient, b"") for request in self.server.requests for recipient in request.recipients]
 
     def test_a_mail_arrives_as_it_was_handed_over(self, relay: Relay) -> None:
         [reply] = hand_over(relay.provider(), envelope(7))

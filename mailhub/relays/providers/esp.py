@@ -43,6 +43,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from mailhub.lib import dialer
 from mailhub.relays import replies
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refused, RelayDown, Reply, SendError
+from mailhub.relays.providers import batches
+from mailhub.relays.providers.batches import Batch, Gatherer
 from mailhub.relays.replies import Phase
 
 if TYPE_CHECKING:
@@ -209,22 +211,26 @@ class Door(HTTPAdapter):
 class Web(requests.Session):
     """No redirect, no proxy or password from the environment; an answer is bounded in size and in time."""
 
-    def __init__(self, user_agent: str) -> None:
+    def __init__(self, user_agent: str, gatherer: Gatherer | None = None) -> None:
         super().__init__()
+        self.gatherer = gatherer
         self.trust_env = False
         self.headers["User-Agent"] = user_agent
         self.door = Door()
         self.mount("https://", self.door)
         self.mount("http://", self.door)
 
-    def request(self, *args: Any, **options: Any) -> requests.Response:
+    def request(self, **options: Any) -> requests.Response:  # type: ignore[override]
+        return self.gatherer.request(self, options) if self.gatherer else self.ask(options)
+
+    def ask(self, options: Mapping[str, Any]) -> requests.Response:
         self.door.begun = False
         try:
             check_url(options["url"])
         except ValidationError as error:
             raise requests.exceptions.InvalidURL(error.messages[0]) from None
         end = time.monotonic() + ANSWER
-        response = super().request(*args, **{**options, "stream": True, "allow_redirects": False, "timeout": PATIENCE})
+        response = super().request(**{**options, "stream": True, "allow_redirects": False, "timeout": PATIENCE})
         body = b""
         for piece in response.iter_content(16_384):
             body += piece
@@ -385,6 +391,8 @@ class Session:
         self.thread = thread
 
     async def close(self) -> None:
+        if self.provider.gatherer:
+            self.provider.gatherer.closed()
         with suppress(RuntimeError):
             self.thread.submit(self.backend.close)
         self.thread.shutdown(wait=False)
@@ -396,7 +404,8 @@ class Session:
         try:
             return self.post(envelope)
         except OutcomeUnknown:
-            if not self.provider.idempotent:
+            # What went out with others was tried again with them.
+            if not self.provider.idempotent or self.provider.gatherer:
                 raise
         # By its key the ESP knows this mail again: it answers as it did, or takes it now. It is never sent twice.
         return self.post(envelope)
@@ -460,9 +469,12 @@ class ESP:
     accepts: ClassVar[int | None]
     #: for anymail's backend besides what the row says
     fixed: ClassVar[Mapping[str, Any]]
+    #: how it takes several mails in one request
+    batch: ClassVar[Batch | None]
 
     def __init__(self, relay: Relay) -> None:
         self.options = {name: value for name, value in {**relay.options, **relay.secrets}.items() if value not in (None, "")}
+        self.gatherer = Gatherer(self.batch) if self.batch else None
 
     async def open(self) -> Session:
         # What is slow in making one is done there too: Amazon's library reads megabytes.
@@ -472,6 +484,8 @@ class ESP:
         except Exception as error:
             thread.shutdown(wait=False)
             raise RelayDown(Reply(None, "", reason(error)), replies.FOR_STAFF) from error
+        if self.gatherer:
+            self.gatherer.opened()
         return Session(self, backend, thread)
 
     def settings(self) -> dict[str, Any]:
@@ -485,7 +499,7 @@ class ESP:
             warnings.simplefilter("ignore", anymail.AnymailWarning)
             backend = import_string(self.path)(**self.settings())
         if hasattr(backend, "create_session"):
-            backend.session = Web("MailHub")
+            backend.session = Web("MailHub", self.gatherer)
         else:
             backend.open()
         return backend
@@ -564,6 +578,7 @@ def service(
     idempotent: str = "",
     accepts: int | None = None,
     fixed: Mapping[str, Any] | None = None,
+    batch: Batch | None = None,
     rarely: tuple[str, ...] = (),
     **fields: forms.Field,
 ) -> type[ESP]:
@@ -578,6 +593,7 @@ def service(
         "idempotent": idempotent,
         "accepts": accepts,
         "fixed": fixed or {},
+        "batch": batch,
     }
     return type(name, (base,), members)
 
@@ -610,10 +626,11 @@ Mailgun = service(
         gettext_lazy("sending domain"), required=False, help_text=gettext_lazy("Where it is not the domain of the sender's address.")
     ),
 )
-Mailjet = service("Mailjet", "mailjet", api_key=plain(API_KEY), secret_key=secret(gettext_lazy("secret key")))
+Mailjet = service("Mailjet", "mailjet", batch=batches.MAILJET, api_key=plain(API_KEY), secret_key=secret(gettext_lazy("secret key")))
 Mailtrap = service(
     "Mailtrap",
     "mailtrap",
+    batch=batches.MAILTRAP,
     rarely=("sandbox_id",),
     api_token=secret(gettext_lazy("API token")),
     sandbox_id=plain(
@@ -627,6 +644,7 @@ Postal = service(
 Postmark = service(
     "Postmark",
     "postmark",
+    batch=batches.POSTMARK,
     server_token=secret(gettext_lazy("server API token")),
     message_stream=plain(
         gettext_lazy("message stream"),
@@ -634,7 +652,7 @@ Postmark = service(
         help_text=gettext_lazy("Campaigns need one for broadcasts, such as “broadcast”. Empty: the one for transactional mail."),
     ),
 )
-Resend = service("Resend", "resend", idempotent="header", api_key=secret(API_KEY))
+Resend = service("Resend", "resend", idempotent="header", batch=batches.RESEND, api_key=secret(API_KEY))
 Scaleway = service(
     "Scaleway",
     "scaleway",

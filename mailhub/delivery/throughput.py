@@ -91,8 +91,8 @@ def _sum(rows: QuerySet[Throughput]) -> list[int]:
 
 
 def _counts(sums: Sequence[int]) -> Counts:
-    *few, seconds = sums[: -len(BUCKETS)]
-    return Counts(*few, seconds=seconds, spread=tuple(sums[-len(BUCKETS) :]))
+    accepted, deferred, bounced, refused, unanswered, unproven, returned, complained, seconds, *spread = sums
+    return Counts(accepted, deferred, bounced, refused, unanswered, unproven, returned, complained, seconds, tuple(spread))
 
 
 def add(counts: Mapping[Place, Counter[str]]) -> None:

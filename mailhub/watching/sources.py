@@ -208,7 +208,7 @@ def endpoints(now: datetime) -> Iterator[Found]:
 
 
 # Dotted path -> the kinds that the source alone opens and closes.
-SOURCES: Mapping[str, tuple[Kind, ...]] = {
+SOURCES: Mapping[str, tuple[Trouble.Kind, ...]] = {
     "mailhub.watching.rules.judge": (Kind.COMPLAINTS, Kind.BOUNCES, Kind.DEFERRALS, Kind.UNPROVEN),
     "mailhub.watching.sources.resting": (Kind.RELAY,),
     "mailhub.watching.sources.routes": (Kind.FAILOVER, Kind.STANDSTILL),

@@ -51,15 +51,19 @@ def settle(kinds: Collection[str], found: Iterable[Found], now: datetime) -> Non
             resume(row)
             present.pop((row.kind, row.subject))
     for one in found:
-        row = present.pop((one.kind, one.subject), None)
-        if row is None:
+        known = present.pop((one.kind, one.subject), None)
+        if known is None:
             open_(one, now)
-        else:
-            Trouble.objects.filter(pk=row.pk, closed_at__isnull=True).update(seen_at=now, about=one.about, tone=one.tone)
-            pausing.renew(row, now) if row.holds else None
+            continue
+        Trouble.objects.filter(pk=known.pk, closed_at__isnull=True).update(seen_at=now, about=one.about, tone=one.tone)
+        if known.holds:
+            pausing.renew(known, now)
     for row in present.values():
         # What a rule has stopped stays so until a person has looked.
-        pausing.renew(row, now) if row.holds else close(row, now)
+        if row.holds:
+            pausing.renew(row, now)
+        else:
+            close(row, now)
 
 
 def open_(found: Found, now: datetime) -> Trouble | None:
@@ -129,7 +133,7 @@ def report(kind: str, subject: str, about: dict[str, Any] | None = None, **field
 def clear(kind: str, subject: str) -> bool:
     """It is good again. False when it was so already."""
     trouble = Trouble.objects.filter(kind=kind, subject=subject, closed_at__isnull=True).first()
-    return bool(trouble) and close(trouble, clock.now())
+    return trouble is not None and close(trouble, clock.now())
 
 
 def forget() -> int:

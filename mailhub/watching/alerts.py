@@ -18,14 +18,14 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from mailhub.lib import backoff, clock, http, tasks
+from mailhub.lib import backoff, clock, http, signing, tasks
 from mailhub.relays import routing
 from mailhub.relays.models import Relay, Stream
 from mailhub.senders import trial
 from mailhub.senders.models import Sender
 from mailhub.watching import words
 from mailhub.watching.models import Alert, Channel, Step, Trouble
-from mailhub.webhooks import posting, signing
+from mailhub.webhooks import posting
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.lib import addresses
+from mailhub.lib import addresses, signing
 from mailhub.watching.models import Channel
-from mailhub.webhooks import signing
 
 WIDE = forms.TextInput({"class": "vLargeTextField", "autocomplete": "off"})
 

@@ -12,9 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from mailhub.delivery.models import Event
-from mailhub.lib import clock, states
+from mailhub.lib import clock, signing, states
 from mailhub.lib.fields import EncryptedJSONField
-from mailhub.webhooks import signing
 
 # After a change both secrets sign for so long.
 OVERLAP = timedelta(days=1)

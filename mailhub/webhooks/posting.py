@@ -27,8 +27,8 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from mailhub.lib import backoff, clock, dialer, http
-from mailhub.webhooks import outbox, signing
+from mailhub.lib import backoff, clock, dialer, http, signing
+from mailhub.webhooks import outbox
 from mailhub.webhooks.models import Delivery, Endpoint, last_event
 from mailhub.webhooks.outbox import Filter, Found
 

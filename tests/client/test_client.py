@@ -19,11 +19,11 @@ from django.utils import timezone
 
 from mailhub.delivery import engine, events
 from mailhub.delivery.models import Event, Message
-from mailhub.lib import clock
+from mailhub.lib import clock, signing
 from mailhub.relays.base import Reply
 from mailhub.relays.models import Relay
 from mailhub.relays.providers import memory
-from mailhub.webhooks import posting, signing
+from mailhub.webhooks import posting
 from mailhub.webhooks.models import Delivery, Endpoint
 from tests.client.conftest import Sibling
 from tests.installation import free_ports

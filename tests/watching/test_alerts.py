@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from mailhub.lib import clock
+from mailhub.lib import clock, signing
 from mailhub.relays.base import RelayDown, Reply
 from mailhub.relays.models import Relay
 from mailhub.relays.providers import memory
 from mailhub.watching import alerts, sources, tasks, troubles
 from mailhub.watching.models import Alert, Channel, Trouble
-from mailhub.webhooks import signing
 from tests.watching.listener import Listener
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from mailhub.webhooks import signing
+from mailhub.lib import signing
 
 
 @dataclass(frozen=True, slots=True)

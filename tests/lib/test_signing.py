@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from mailhub.webhooks import signing
+from mailhub.lib import signing
 
 # The example that the specification's own libraries are tested with.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -56,6 +56,8 @@ class ProjectAdmin(ExplainedDeletion[Project]):
             page("new/", pages.issue, "issue"),
             page("<int:credential_pk>/", pages.issued, "issued"),
             page("<int:credential_pk>/revoke/", pages.revoke, "revoke"),
+            path("<int:pk>/connect/", self.admin_site.admin_view(pages.connect), name="transactional_project_connect"),
+            path("help/", self.admin_site.admin_view(pages.about_delivery), name="transactional_project_help"),
             *super().get_urls(),
         ]
 

@@ -1,7 +1,8 @@
-"""Settings for programs that hand mail in by SMTP, ready to be pasted. docs/submission.md tells where they go."""
+"""Settings for programs that hand mail in, ready to be pasted. docs/submission.md and docs/api.md tell where they go."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -9,6 +10,23 @@ from django.utils.translation import gettext as _
 
 # Where a value is to be filled in.
 BLANK = "…"
+# Whom the test mails below are for.
+YOU = "you@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one program wants."""
+
+    #: also the page's anchor
+    key: str
+    name: str
+    #: where it goes
+    place: str
+    #: to be pasted; "" where a form is filled in
+    block: str = ""
+    #: labels of the form as the program has them, and what to write there
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +39,8 @@ class Access:
     password: str
     #: the From address; "" where the project has none that is confirmed
     sender: str
+    #: API key; "" likewise
+    key: str = ""
 
     @property
     def host(self) -> str:
@@ -33,8 +53,7 @@ class Access:
         return [(port, security) for port, security in found if port]
 
     @property
-    def blocks(self) -> list[tuple[str, str, str]]:
-        """Name of the program, where it goes, and what."""
+    def by_smtp(self) -> list[Program]:
         if not self.ports:
             return []
         port, security = self.ports[0]
@@ -42,13 +61,30 @@ class Access:
         user, password, sender = self.user or BLANK, self.password or BLANK, self.sender or BLANK
         host = self.host
         return [
-            ("WordPress", _("WP Mail SMTP, in wp-config.php"), wordpress(host, port, tls, user, password, sender)),
-            ("Django", "settings.py", django(host, port, tls, user, password, sender)),
-            ("Laravel", ".env", laravel(host, port, tls, user, password, sender)),
-            ("Rails", "config/environments/production.rb", rails(host, port, tls, user, password)),
-            ("nodemailer", "JavaScript", nodemailer(host, port, tls, user, password)),
-            ("Postfix", "/etc/postfix/main.cf", postfix(host, port, tls, user, password)),
-            ("swaks", _("a test from the command line"), swaks(host, port, tls, user, password, sender)),
+            Program("wordpress", "WordPress", _("WP Mail SMTP, in wp-config.php"), wordpress(host, port, tls, user, password, sender)),
+            Program("wp-mail-smtp", "WordPress", _("WP Mail SMTP, its form"), fields=wp_form(host, port, tls, user, password, sender)),
+            Program(
+                "mail-program",
+                "Thunderbird, Outlook, Apple Mail",
+                _("outgoing server"),
+                fields=mail_program(host, port, tls, user, password),
+            ),
+            Program("django", "Django", "settings.py", django(host, port, tls, user, password, sender)),
+            Program("laravel", "Laravel", ".env", laravel(host, port, tls, user, password, sender)),
+            Program("rails", "Rails", "config/environments/production.rb", rails(host, port, tls, user, password)),
+            Program("nodemailer", "Node.js", "nodemailer", nodemailer(host, port, tls, user, password)),
+            Program("phpmailer", "PHP", "PHPMailer", phpmailer(host, port, tls, user, password, sender)),
+            Program("postfix", "Postfix", "/etc/postfix/main.cf", postfix(host, port, tls, user, password)),
+            Program("swaks", "swaks", _("a test from the command line"), swaks(host, port, tls, user, password, sender)),
+            Program("curl-smtp", "curl, SMTP", _("a test from the command line"), curl_smtp(host, port, tls, user, password, sender)),
+        ]
+
+    @property
+    def by_http(self) -> list[Program]:
+        key, sender, url = self.key or BLANK, self.sender or BLANK, settings.MAILHUB_PUBLIC_URL
+        return [
+            Program("client", "Django, mailhub-client", "settings.py", client(url, key, sender)),
+            Program("curl", "curl, HTTP", _("a test from the command line"), curl(url, key, sender)),
         ]
 
 
@@ -58,6 +94,7 @@ def wordpress(host: str, port: int, tls: bool, user: str, password: str, sender:
         ("WPMS_MAILER", "smtp"),
         ("WPMS_MAIL_FROM", sender),
         ("WPMS_MAIL_FROM_FORCE", True),
+        ("WPMS_SET_RETURN_PATH", True),
         ("WPMS_SMTP_HOST", host),
         ("WPMS_SMTP_PORT", port),
         ("WPMS_SSL", "tls" if tls else "ssl"),
@@ -135,6 +172,75 @@ def postfix(host: str, port: int, tls: bool, user: str, password: str) -> str:
 
 def swaks(host: str, port: int, tls: bool, user: str, password: str, sender: str) -> str:
     return (
-        f"swaks --server {host} --port {port} {'--tls' if tls else '--tlsc'} --tls-verify --auth PLAIN --auth-user {user}"
-        f" --auth-password {password} --from {sender} --to you@example.com"
+        f"swaks --server {host} --port {port} {'--tls' if tls else '--tlsc'} --tls-verify --auth PLAIN --auth-user {shlex.quote(user)}"
+        f" --auth-password {shlex.quote(password)} --from {shlex.quote(sender)} --to {YOU}"
+    )
+
+
+def wp_form(host: str, port: int, tls: bool, user: str, password: str, sender: str) -> tuple[tuple[str, str], ...]:
+    """Labels as the plugin has them in English; its translation has them in the same order."""
+    return (
+        ("From Email", sender),
+        ("Force From Email", _("on")),
+        ("Return Path", _("on")),
+        ("Mailer", "Other SMTP"),
+        ("SMTP Host", host),
+        ("Encryption", "TLS" if tls else "SSL"),
+        ("SMTP Port", str(port)),
+        ("Auto TLS", _("on")),
+        ("Authentication", _("on")),
+        ("SMTP Username", user),
+        ("SMTP Password", password),
+    )
+
+
+def mail_program(host: str, port: int, tls: bool, user: str, password: str) -> tuple[tuple[str, str], ...]:
+    return (
+        (_("Server name"), host),
+        (_("Port"), str(port)),
+        (_("Connection security"), "STARTTLS" if tls else "SSL/TLS"),
+        (_("Authentication method"), _("normal password")),
+        (_("User name"), user),
+        (_("Password"), password),
+    )
+
+
+def phpmailer(host: str, port: int, tls: bool, user: str, password: str, sender: str) -> str:
+    return "\n".join([
+        "$mail->isSMTP();",
+        f"$mail->Host = {_php(host)};",
+        f"$mail->Port = {port};",
+        f"$mail->SMTPSecure = '{'tls' if tls else 'ssl'}';",
+        "$mail->SMTPAuth = true;",
+        f"$mail->Username = {_php(user)};",
+        f"$mail->Password = {_php(password)};",
+        f"$mail->setFrom({_php(sender)});",
+        "$mail->CharSet = 'UTF-8';",
+    ])  # fmt: skip
+
+
+def curl_smtp(host: str, port: int, tls: bool, user: str, password: str, sender: str) -> str:
+    url, secured = (f"smtp://{host}:{port}", " --ssl-reqd") if tls else (f"smtps://{host}:{port}", "")
+    mail = f"From: {sender}\\nTo: {YOU}\\nSubject: Test\\n\\nHello\\n"
+    return (
+        f"printf {shlex.quote(mail)} | curl{secured} --crlf --url {url} --user {shlex.quote(f'{user}:{password}')}"
+        f" --mail-from {shlex.quote(sender)} --mail-rcpt {YOU} --upload-file -"
+    )
+
+
+def client(url: str, key: str, sender: str) -> str:
+    return "\n".join([
+        "# pip install mailhub-client",
+        'EMAIL_BACKEND = "mailhub_client.EmailBackend"',
+        f'MAILHUB_URL = "{url}"',
+        f'MAILHUB_API_KEY = "{key}"',
+        f'DEFAULT_FROM_EMAIL = "{sender}"',
+    ])  # fmt: skip
+
+
+def curl(url: str, key: str, sender: str) -> str:
+    mail = f'{{"from": "{sender}", "to": ["{YOU}"], "subject": "Test", "text": "Hello"}}'
+    return (
+        f"curl {url}/api/v1/messages -H {shlex.quote(f'Authorization: Bearer {key}')} -H 'Content-Type: application/json'"
+        f" -d {shlex.quote(mail)}"
     )

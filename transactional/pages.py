@@ -30,7 +30,7 @@ from mailhub.relays.base import Refused
 from mailhub.relays.models import Stream
 from mailhub.relays.pages import demand, page
 from mailhub.senders.models import Sender
-from transactional import samples, sending, variables
+from transactional import samples, sending, travel, variables
 from transactional.connect import Access
 from transactional.forms import CredentialForm, PublishForm, TestForm
 from transactional.models import Credential, Project, Submission, Template, TemplateVersion
@@ -46,11 +46,28 @@ LISTED = 100
 
 def overview(project: Project) -> dict[str, Any]:
     """What a project's own page shows beside its fields."""
-    credentials = list(project.credentials.order_by("name"))
-    user = next((credential.prefix for credential in credentials if credential.kind == Credential.Kind.SMTP), "")
+    return {"project": project, "credentials": list(project.credentials.order_by("name"))}
+
+
+@require_safe
+def connect(request: HttpRequest, pk: int) -> HttpResponse:
+    """What to paste where, and how far the site has come."""
+    demand(request, "transactional.view_project")
+    project = get_object_or_404(Project, pk=pk)
+    kinds = dict(project.credentials.order_by("pk").values_list("kind", "prefix"))
     sender = first_sender(project)
-    access = Access(user=user, password="", sender=sender.email if sender else "")
-    return {"project": project, "credentials": credentials, "connect": connect(sender), "access": access}
+    access = Access(user=kinds.get(Credential.Kind.SMTP, ""), password="", sender=sender.email if sender else "")
+    title = _("Connect “%(project)s”") % {"project": project}
+    # Index transactional_submission_of.
+    last = Submission.objects.filter(project=project).order_by("-pk").first()
+    context = {"project": project, "access": access, "own": own_process(sender), "sender": sender, "kinds": kinds, "last": last}
+    return page(request, "admin/transactional/connect_page.html", title, Project, **context)
+
+
+@require_safe
+def about_delivery(request: HttpRequest) -> HttpResponse:
+    """How a mail travels, and which part of the way MailHub is."""
+    return page(request, "admin/transactional/help.html", _("How a mail travels"), Project, steps=travel.steps())
 
 
 def first_sender(project: Project) -> Sender | None:
@@ -58,7 +75,7 @@ def first_sender(project: Project) -> Sender | None:
     return project.senders.filter(status=Sender.Status.CONFIRMED).order_by("email").first()
 
 
-def connect(sender: Sender | None) -> str:
+def own_process(sender: Sender | None) -> str:
     """Settings for a Django site that runs in MailHub's own process, to be pasted."""
     return "\n".join([
         'EMAIL_BACKEND = "transactional.backend.EmailBackend"',
@@ -98,10 +115,14 @@ def issued(request: HttpRequest, pk: int, credential_pk: int) -> HttpResponse:
     except InvalidToken:
         secret = ""
     title = _("The secret of “%(name)s”") % {"name": credential.name}
-    access = None
-    if credential.kind == Credential.Kind.SMTP:
-        sender = first_sender(credential.project)
-        access = Access(user=credential.prefix, password=secret, sender=sender.email if sender else "")
+    sender = first_sender(credential.project)
+    is_smtp = credential.kind == Credential.Kind.SMTP
+    access = Access(
+        user=credential.prefix if is_smtp else "",
+        password=secret if is_smtp else "",
+        key="" if is_smtp else secret,
+        sender=sender.email if sender else "",
+    )
     context = {"project": credential.project, "credential": credential, "secret": secret, "access": access}
     return page(request, "admin/transactional/issued.html", title, Project, **context)
 

@@ -237,6 +237,11 @@ MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=600, least=0)
 # Networks of our own proxies, whose X-Forwarded-For tells who asks; without any, who is connected is who asks.
 MAILHUB_TRUSTED_PROXIES = envvars.networks("MAILHUB_TRUSTED_PROXIES")
 
+# Bounces by SMTP (manage.py bounced): the port on which it listens, on the addresses and with the name and certificate of manage.py smtpd.
+MAILHUB_BOUNCED_PORT = envvars.whole("MAILHUB_BOUNCED_PORT", default=2525 if DEBUG else 25, least=1)
+# Addresses at bounce domains that it takes mail for beside return paths: those named in DMARC and TLS-RPT records, for feedback loops.
+MAILHUB_REPORT_ADDRESSES = [address.strip().lower() for address in env.list("MAILHUB_REPORT_ADDRESSES", default=[])]
+
 # After so many days the words of transactional mail are forgotten (they may hold password-reset links); facts stay longer.
 MAILHUB_KEEP_BODIES_DAYS = envvars.whole("MAILHUB_KEEP_BODIES_DAYS", default=30, least=1)
 # After so many days a settled message is forgotten with its attempts and events; a campaign's totals stay.

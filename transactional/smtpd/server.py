@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import ParamSpec, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -71,6 +71,9 @@ class Rates:
 
 class Server:
     """Serves until told to stop. Use it in a thread with a running loop: the state is that thread's alone."""
+
+    #: what speaks with a client
+    speaks: ClassVar[type[Connection]] = Connection
 
     def __init__(self) -> None:
         """Raises NoCertificate."""
@@ -163,7 +166,7 @@ class Server:
         task.add_done_callback(self._handshakes.discard)
 
     async def _connect(self, sock: socket.socket, client: str, implicit: bool) -> None:
-        new = Connection(self)
+        new = self.speaks(self)
         new.client = client
         context, patience = (self.contexts.current, HANDSHAKE) if implicit else (None, None)
         try:
@@ -311,13 +314,13 @@ def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
     return found
 
 
-def run(hosts: Sequence[str], port: int, tls_port: int) -> None:
+def run(hosts: Sequence[str], port: int, tls_port: int, make: Callable[[], Server] = Server) -> None:
     """Take mail in until SIGTERM or SIGINT. Raises NoCertificate, or OSError where a port cannot be had."""
     # aiosmtpd tells of every command.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
 
     async def serve() -> None:
-        server = Server()
+        server = make()
         plain = listen(hosts, port)
         implicit = listen(hosts, tls_port)
         for number in (signal.SIGTERM, signal.SIGINT):

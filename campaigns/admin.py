@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from campaigns import exports, growth, pages, subscriptions
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
 from mailhub.admin import BigTableAdmin, EstimatingPaginator, ReadOnlyAdmin, badge
+from mailhub.delivery import history
 from mailhub.delivery.admin import MOST_FOUND, Newest, rows_of
 from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import Batch, Suppression
@@ -132,6 +133,7 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
     fieldsets = (
         (None, {"fields": ("name", "sender", "lists", ("route", "language"))}),
         (_("What it says"), {"fields": ("subject", "html", "text")}),
+        (_("Opens and clicks"), {"fields": ("tracks_opens", "tracks_clicks")}),
     )
 
     class Media:
@@ -377,7 +379,8 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
             context = {
                 "subscriptions": contact.subscriptions.select_related("list", "consent"),
                 "consents": contact.consents.select_related("list", "recorded_by"),
-                "suppression": Suppression.objects.filter(address=contact.email).first(),
+                "suppression": Suppression.in_force().filter(address=contact.email, project=0).first(),
+                "history": history.of(contact.email) if request.user.has_perm("delivery.view_event") else None,
             }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
@@ -406,7 +409,7 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
 class MailingListAdmin(admin.ModelAdmin[MailingList]):
     list_display = ("name", "subscribers", "lately", "created_at")
     search_fields = ("name",)
-    fields = ("name", "description")
+    fields = ("name", "description", "may_track")
     empty_hint = _("A campaign goes to one list or several. People join with their consent, and leave with one click.")
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:

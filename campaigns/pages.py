@@ -25,7 +25,7 @@ from campaigns.imports import Terms, Unreadable
 from campaigns.launch import NotReady
 from campaigns.models import Campaign, Contact, Import, LeftOut, MailingList, Template
 from campaigns.subscriptions import Circumstances
-from mailhub.delivery import preview
+from mailhub.delivery import hits, preview
 from mailhub.delivery import progress as batch_progress
 from mailhub.delivery.models import Content
 from mailhub.delivery.pages import page, sample, told
@@ -201,6 +201,9 @@ def overview(campaign: Campaign | None) -> dict[str, Any]:
         "campaign": campaign,
         "words": progress.words(campaign),
         "progress": campaign.batch and batch_progress.of(campaign.batch),
+        "told": hits.told(campaign.batch),
+        "tracks_opens": _content(campaign).tracks_opens,
+        "tracks_clicks": _content(campaign).links is not None,
         "left_out": progress.left_out(campaign) if campaign.batch else [],
         "problems": launch.check(campaign) if campaign.status != Campaign.Status.LAUNCHED else [],
         "lists": campaign.lists.all(),

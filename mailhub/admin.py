@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import path
 from django.utils.functional import Promise, cached_property
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
@@ -129,7 +130,17 @@ class MailHubAdminSite(admin.AdminSite):
     site_url = None
     # By name, since they know the models: request -> what the first page shows; request -> model label -> what waits there.
     overview = "mailhub.dashboard.overview"
+    # Pages that are no model's: route -> view and name.
+    further = (
+        ("tracked/", "mailhub.tracked.show", "tracked"),
+        ("reach/", "mailhub.reach.show", "reach"),
+        ("reach/erase/", "mailhub.reach.erase", "reach_erase"),
+    )
     counts = "mailhub.dashboard.counts"
+
+    def get_urls(self) -> list[Any]:
+        further = [path(route, self.admin_view(import_string(view)), name=name) for route, view, name in self.further]
+        return [*further, *super().get_urls()]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """The groups of the side bar, in the shape in which Django lists apps."""

@@ -18,7 +18,7 @@ from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.translation import gettext as _
 
-from mailhub.delivery import mime, prepare
+from mailhub.delivery import mime, prepare, tracking
 from mailhub.delivery.models import Content
 from mailhub.delivery.rendering import TooMuch
 from mailhub.lib import addresses
@@ -123,7 +123,11 @@ def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, 
         raise Invalid("template", _("The mail says nothing."), _("Give a template's key, or a finished mail."))
     version = published(request.template, request.language)
     _fits(version, {**data, "email": recipient, "unsubscribe_url": ""})
-    return frozen(version, sender, request.reference), version
+    content = frozen(version, sender, request.reference)
+    project = request.project
+    if project and (project.tracks_opens or project.tracks_clicks):
+        tracking.switch_on(content, opens=project.tracks_opens, clicks=project.tracks_clicks, host=sender.domain.link_host)
+    return content, version
 
 
 def frozen(words: Template | TemplateVersion, sender: Sender, reference: UUID | None = None) -> Content:

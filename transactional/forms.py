@@ -93,7 +93,10 @@ class TestForm(forms.Form):
 class ProjectForm(forms.ModelForm[Project]):
     class Meta:
         model = Project
-        fields = ("name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "keep_bodies_days")
+        fields = (
+            "name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "keep_bodies_days",
+            "tracks_opens", "tracks_clicks",
+        )  # fmt: skip
         widgets: ClassVar = {"from_policy": forms.RadioSelect}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -72,6 +72,16 @@ class Project(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("Then what the mails said is forgotten; that they were sent is kept. Empty: as long as for all projects."),
     )
+    # Of mails made from our templates: what comes finished keeps its bytes.
+    tracks_opens = models.BooleanField(
+        _("track opens"), default=False, db_default=False, help_text=_("Of mails made from templates, by a picture of one pixel.")
+    )
+    tracks_clicks = models.BooleanField(
+        _("track clicks"),
+        default=False,
+        db_default=False,
+        help_text=_("Of mails made from templates. Links with placeholders are never tracked: they may be for one person alone."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

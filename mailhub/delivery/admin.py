@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -13,8 +14,11 @@ from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
@@ -22,7 +26,7 @@ from mailhub.delivery import pages, route_admin, search  # noqa: F401  registers
 from mailhub.delivery.filters import Beyond, Linked, Written
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
-from mailhub.lib import addresses
+from mailhub.lib import addresses, clock
 from mailhub.relays.models import Stream
 
 # A filter that no index serves looks through so many rows, the newest.
@@ -402,12 +406,25 @@ class EventAdmin(BigTableAdmin[Event]):
 # -------------------------------------------------------------------------------------------------------------- suppressions
 
 
+class InForce(admin.SimpleListFilter):
+    title = _("in force")
+    parameter_name = "in_force"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No, it has run out"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Suppression]) -> QuerySet[Suppression]:
+        if self.value() == "no":
+            return queryset.filter(expires_at__lte=clock.now())
+        return queryset.filter(pk__in=Suppression.in_force().values("pk")) if self.value() == "yes" else queryset
+
+
 @admin.register(Suppression)
 class SuppressionAdmin(BigTableAdmin[Suppression]):
     """Entered and removed; what stands is not changed, since it says what happened."""
 
-    list_display = ("address", "kept", "why", "created_at")
-    list_filter = ("reason", "scope")
+    list_display = ("who", "kept", "why", "created_at", "until")
+    list_filter = ("reason", "scope", InForce)
     search_fields = ("address",)
     search_help_text = _("The beginning of an address")
     lead = _("Addresses that no mail, or no campaign, is sent to.")
@@ -436,8 +453,34 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return pages.suppress(request)
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST" and not self.because(request):
+            return pages.ask_why(request, self.get_object(request, object_id))
+        return super().delete_view(request, object_id, extra_context)
+
+    @staticmethod
+    def because(request: HttpRequest) -> str:
+        """Why staff lift a suppression: it stands in the history."""
+        return request.POST.get("because", "").strip()[:500]
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Suppression]) -> Any:
+        assert request.user.pk  # noqa: S101  admin_view() lets nobody else in
+        words = self.because(request) or gettext("no reason given")
+        return LogEntry.objects.log_actions(request.user.pk, queryset, DELETION, words)
+
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
         return (queryset.filter(address__startswith=key(search_term)) if search_term else queryset), False
+
+    @admin.display(description=_("address"), ordering="address")
+    def who(self, suppression: Suppression) -> str:
+        return str(suppression)
+
+    @admin.display(description=pgettext_lazy("suppressed", "until"))
+    def until(self, suppression: Suppression) -> SafeString | str:
+        if suppression.expires_at is None:
+            return "—"
+        words = date_format(timezone.localtime(suppression.expires_at), "SHORT_DATE_FORMAT")
+        return words if suppression.expires_at > clock.now() else badge("ended", words)
 
     @admin.display(description=_("keeps back"))
     def kept(self, suppression: Suppression) -> SafeString:

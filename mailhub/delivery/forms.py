@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.delivery import suppressions
@@ -46,11 +49,20 @@ class ResendForm(forms.Form):
         return data
 
 
+LARGEST_FILE = 30_000_000
+
+
 class SuppressForm(forms.Form):
     addresses = forms.CharField(
         label=_("Addresses"),
         widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "autofocus": True}),
+        required=False,
         help_text=_("One, or as many as you like: one a line, or with commas between them."),
+    )
+    file = forms.FileField(
+        label=_("Or a file"),
+        required=False,
+        help_text=_("CSV, as other services and MailHub export it: the column of addresses is found by itself."),
     )
     scope = forms.ChoiceField(
         label=_("Keep back"), choices=Suppression.Scope.choices, widget=forms.RadioSelect, initial=Suppression.Scope.ALL
@@ -59,5 +71,34 @@ class SuppressForm(forms.Form):
         label=_("Note"), max_length=500, required=False, help_text=_("Why, for those who find it later. Such as “asked by telephone”.")
     )
 
+    until = forms.DateField(
+        label=_("Until"),
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text=_("The last day on which it holds. Empty: for good."),
+    )
+
     def clean_addresses(self) -> list[str]:
         return suppressions.read(self.cleaned_data["addresses"])
+
+    def clean_file(self) -> list[str]:
+        file = self.cleaned_data["file"]
+        if file and file.size > LARGEST_FILE:
+            raise ValidationError(
+                _("The file is larger than %(limit)s MB. Import it in parts."), params={"limit": LARGEST_FILE // 1_000_000}
+            )
+        return suppressions.read_file(file.read()) if file else []
+
+    def clean_until(self) -> datetime | None:
+        day = self.cleaned_data["until"]
+        if not day:
+            return None
+        if day < timezone.localdate():
+            raise ValidationError(_("This day has passed. Choose one that is to come."))
+        return timezone.make_aware(datetime.combine(day + timedelta(days=1), time()))
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not self.errors and not data.get("addresses") and not data.get("file"):
+            raise ValidationError(_("Enter addresses, or choose a file."))
+        return data

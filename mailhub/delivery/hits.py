@@ -17,10 +17,13 @@ from ipaddress import ip_address, ip_network
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
 
 from mailhub.delivery import events, tracking
 from mailhub.delivery.events import Report
-from mailhub.delivery.models import Content, Event, Hit, LinkCount, Message
+from mailhub.delivery.models import Batch, Content, Event, Hit, LinkCount, Message
+from mailhub.delivery.progress import Part
 from mailhub.lib import clock
 
 # How long hits are left, so that what a machine does next can be seen.
@@ -252,8 +255,8 @@ class Link:
 
     target: str
     count: LinkCount
-    #: of the most followed one's
-    share: float
+    #: of the most followed one's, as the width of a bar that is 1000 wide
+    width: str
 
 
 def links(content: Content) -> list[Link]:
@@ -263,9 +266,85 @@ def links(content: Content) -> list[Link]:
         (target, counted.get(number) or LinkCount(content=content, number=number)) for number, target in enumerate(content.links or (), 1)
     ]
     most = max((row.times for _target, row in rows), default=0) or 1
-    found = [Link(target, row, row.times / most) for target, row in rows]
+    found = [Link(target, row, f"{1000 * row.times / most:.2f}") for target, row in rows]
     return sorted(found, key=lambda link: (-link.count.messages, -link.count.times, link.count.number))
 
 
 def opens(content: Content) -> LinkCount:
     return LinkCount.objects.filter(content=content, number=0).first() or LinkCount(content=content, number=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the opens and clicks of a batch come to."""
+
+    batch: Batch
+    opens: LinkCount
+    links: list[Link]
+
+    @property
+    def received(self) -> int:
+        """Mails that may have been opened: those that a relay took and that did not come back, as far as is known."""
+        return self.batch.sent + self.batch.delivered + self.batch.complained
+
+    @property
+    def clicks(self) -> int:
+        return sum(link.count.times for link in self.links)
+
+    @property
+    def machine_clicks(self) -> int:
+        return sum(link.count.machines for link in self.links)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Opens and clicks, as far as they are tracked: each with a bar of all its people and machines."""
+        found = []
+        if self.batch.content.tracks_opens:
+            count = self.opens
+            found.append(Row("opened", _("opened"), self.batch.opened, self.received, count.times, count.proxied, count.machines))
+        if self.batch.content.links is not None:
+            clicked = self.batch.clicked
+            found.append(Row("clicked", _("clicked"), clicked, self.received, self.clicks, 0, self.machine_clicks))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    label: str
+    #: messages in which a person did, and of how many
+    people: int
+    of: int
+    #: how often people did, how often of that by way of a proxy, and how often machines did
+    times: int
+    proxied: int
+    machines: int
+
+    @property
+    def percent(self) -> str:
+        return number_format(100 * self.people / self.of if self.of else 0, decimal_pos=1)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Of a bar that is 1000 wide: who opened or clicked, among all who got it."""
+        width = min(1000 * self.people / self.of, 1000) if self.of else 0
+        return [Part(self.name, "0", f"{width:.2f}")]
+
+    @property
+    def kinds(self) -> list[Part]:
+        """The same of how often: people, people behind a proxy, machines."""
+        whole = self.times + self.machines or 1
+        parts, x = [], 0.0
+        for name, count in (("sent", self.times - self.proxied), ("deferred", self.proxied), ("kept", self.machines)):
+            width = 1000 * count / whole
+            if width:
+                parts.append(Part(name, f"{x:.2f}", f"{width:.2f}"))
+            x += width
+        return parts
+
+
+def told(batch: Batch | None) -> Told | None:
+    """None where nothing is tracked. Two queries."""
+    if batch is None or not batch.content.tracking_base:
+        return None
+    return Told(batch, opens(batch.content), links(batch.content))

@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
-from mailhub.delivery import archive, batches, preview, progress, queue, reading, suppressions, timeline, workers
+from mailhub.delivery import archive, batches, hits, preview, progress, queue, reading, suppressions, timeline, workers
 from mailhub.delivery.forms import ResendForm, SuppressForm
 from mailhub.delivery.models import OPEN, WAITING, Batch, Lease, Message, Suppression, Worker
 from mailhub.delivery.progress import Progress, Sample
@@ -113,7 +113,10 @@ def about(request: HttpRequest, message: Message) -> dict[str, Any]:
         "steps": timeline.of(message),
         "origin": linked(request, timeline.origin(message)),
         "route": (message.batch and message.batch.route) or message.sender.route(message.stream),
-        "suppression": Suppression.objects.filter(address=addresses.key(message.address)).first(),
+        "suppression": Suppression.in_force()
+        .filter(address=addresses.key(message.address), project__in=[0, message.source_ref])
+        .order_by("project")
+        .first(),
         "may_change": request.user.has_perm("delivery.change_message"),
         "waits": message.status in WAITING,
         "resendable": sendable_again(message),
@@ -358,6 +361,7 @@ def overview(request: HttpRequest, batch: Batch) -> dict[str, Any]:
         "batch": batch,
         "words": progress.words(batch),
         "progress": progress.of(batch),
+        "told": hits.told(batch),
         "origin": linked(request, timeline.origin_of(batch)),
         "route": batch.route or batch.sender.route("campaign"),
         "may_change": request.user.has_perm("delivery.change_batch"),
@@ -426,14 +430,24 @@ def _batch_moved(request: HttpRequest, batch: Batch) -> HttpResponse:
 
 def suppress(request: HttpRequest) -> HttpResponse:
     demand(request, "add_suppression")
-    form = SuppressForm(request.POST or None, initial={"addresses": request.GET.get("address", "")})
+    form = SuppressForm(request.POST or None, request.FILES or None, initial={"addresses": request.GET.get("address", "")})
     if form.is_valid():
         data = form.cleaned_data
-        added = suppressions.add(data["addresses"], data["scope"], data["detail"])
+        keys = list(dict.fromkeys([*data["addresses"], *data["file"]]))
+        added = suppressions.add(keys, data["scope"], data["detail"], until=data["until"])
         LogEntry.objects.log_actions(_user(request).pk, added.new, ADDITION, data["detail"])
         _tell(request, added)
         return redirect("admin:delivery_suppression_changelist")
     return page(request, "admin/delivery/suppress.html", _("Suppress addresses"), Suppression, form=form)
+
+
+def ask_why(request: HttpRequest, suppression: Suppression | None) -> HttpResponse:
+    """A suppression is lifted only with a reason."""
+    if suppression is None:
+        raise Http404
+    demand(request, "delete_suppression")
+    messages.error(request, _("Say why: it stands in the history for those who ask later."))
+    return redirect("admin:delivery_suppression_delete", suppression.pk)
 
 
 def _tell(request: HttpRequest, added: suppressions.Added) -> None:
@@ -443,8 +457,8 @@ def _tell(request: HttpRequest, added: suppressions.Added) -> None:
         messages.success(request, words % {"count": new})
     if widened:
         words = ngettext(
-            "%(count)s address got no campaigns, and gets no mail at all now.",
-            "%(count)s addresses got no campaigns, and get no mail at all now.",
+            "%(count)s address was suppressed for less, or for a shorter time, until now.",
+            "%(count)s addresses were suppressed for less, or for a shorter time, until now.",
             widened,
         )
         messages.success(request, words % {"count": widened})
@@ -458,11 +472,21 @@ def export_suppressions(request: HttpRequest, of: Any) -> HttpResponseBase:
     """The suppressions that the list shows, all its pages, as CSV."""
     demand(request, "view_suppression")
     rows = of.get_changelist_instance(request).queryset.select_related(None).order_by("pk").iterator(chunk_size=2_000)
-    heading = [_("address"), _("keeps back"), _("reason"), _("detail"), pgettext("suppressed", "since")]
+    heading = [_("address"), _("keeps back"), _("reason"), _("detail"), pgettext("suppressed", "since"), pgettext("suppressed", "until")]
     return sheet(
         _("suppressions"),
         heading,
-        ([row.address, row.get_scope_display(), row.get_reason_display(), row.detail, row.created_at.isoformat()] for row in rows),
+        (
+            [
+                str(row),
+                row.get_scope_display(),
+                row.get_reason_display(),
+                row.detail,
+                row.created_at.isoformat(),
+                row.expires_at.isoformat() if row.expires_at else "",
+            ]
+            for row in rows
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import unescape
 
 import jinja2
@@ -54,7 +55,7 @@ def switch_on(content: Content, *, opens: bool, clicks: bool, host: str = "") ->
     content.tracks_opens = opens
     if clicks:
         # Of mail without an unsubscribe link, which is no campaign's, no link is stored that is one person's: it may be a password's.
-        content.links = targets(content.html, personal=bool(content.unsubscribe_base))
+        content.links = list(targets(content.html, personal=bool(content.unsubscribe_base)))
     return content
 
 
@@ -70,7 +71,9 @@ class _Link:
     target: str
 
 
-def targets(html: str, *, personal: bool = True) -> list[str]:
+# Transactional mails are a content each, of the same few templates.
+@lru_cache(maxsize=64)
+def targets(html: str, *, personal: bool = True) -> tuple[str, ...]:
     """Where the links lead that can be tracked: web addresses, each once. One with placeholders can, if these are plain and filled from the
     recipient's data, and `personal`; the unsubscribe link never is, nor what says data-track="off"."""
     tags, marked = markup.mark(html)
@@ -80,7 +83,7 @@ def targets(html: str, *, personal: bool = True) -> list[str]:
         target = markup.unmark(link.target, tags).strip()
         if _is_web(target) and _is_plain(target, wanted):
             found[target] = None
-    return list(found)[:MOST_LINKS]
+    return tuple(found)[:MOST_LINKS]
 
 
 def rewritten(html: str, content: Content) -> str:

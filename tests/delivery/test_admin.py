@@ -828,7 +828,7 @@ def test_pasted_addresses_are_suppressed_as_they_are_kept(admin_client: Client) 
             reverse("admin:delivery_suppression_add"), {"addresses": pasted, "scope": "all", "detail": "by phone"}, follow=True
         )
     )
-    for shown in ("2 addresses are suppressed now.", "1 address got no campaigns", "1 address was suppressed already."):
+    for shown in ("2 addresses are suppressed now.", "1 address was suppressed for less", "1 address was suppressed already."):
         assert shown in page, shown
     assert set(Suppression.objects.values_list("address", "scope", "reason", "detail")) == {
         ("hana@example.net", "all", "manual", "by phone"),
@@ -879,9 +879,12 @@ def test_a_suppression_is_removed_after_a_question_that_warns(admin_client: Clie
     page = text(admin_client.get(url(suppression, "delete")))
     assert "may be mailed again" in page and warning in page and ('class="obstacle"' in page) == bool(warning)
     assert Suppression.objects.exists()
-    admin_client.post(url(suppression, "delete"), {"post": "yes"})
+    page = text(admin_client.post(url(suppression, "delete"), {"post": "yes"}, follow=True))
+    assert Suppression.objects.exists() and "Say why" in page
+    admin_client.post(url(suppression, "delete"), {"post": "yes", "because": "she wrote from it"})
     assert not Suppression.objects.exists()
-    assert LogEntry.objects.get().object_repr == "hana@example.net"
+    entry = LogEntry.objects.get()
+    assert (entry.object_repr, entry.get_change_message()) == ("hana@example.net", "she wrote from it")
 
 
 def test_many_suppressions_are_removed_after_a_question_that_warns(admin_client: Client) -> None:
@@ -889,9 +892,25 @@ def test_many_suppressions_are_removed_after_a_question_that_warns(admin_client:
     asked = {"action": "delete_selected", "_selected_action": [row.pk for row in rows]}
     page = text(admin_client.post(list_of("suppression"), asked))
     assert "Remove 2 suppressions?" in page and "called a mail spam" in page and "complaint@example.net" in page
-    admin_client.post(list_of("suppression"), {**asked, "post": "yes"})
+    admin_client.post(list_of("suppression"), {**asked, "post": "yes", "because": "a test"})
     assert not Suppression.objects.exists()
-    assert LogEntry.objects.count() == 2
+    assert [entry.get_change_message() for entry in LogEntry.objects.all()] == ["a test"] * 2
+
+
+def test_a_file_of_addresses_is_suppressed_until_a_day(admin_client: Client) -> None:
+    path, file = reverse("admin:delivery_suppression_add"), io.BytesIO(b"email,why\na@example.net,x\n")
+    file.name = "list.csv"
+    past = text(admin_client.post(path, {"scope": "all", "addresses": "b@example.net", "until": "2020-01-01"}))
+    assert "This day has passed" in past and "Enter addresses, or choose a file." in text(admin_client.post(path, {"scope": "all"}))
+    day = timezone.localdate() + timedelta(days=3)
+    admin_client.post(path, {"scope": "all", "addresses": "b@example.net", "file": file, "until": str(day)})
+    rows = Suppression.objects.order_by("address")
+    assert [row.address for row in rows] == ["a@example.net", "b@example.net"]
+    # To its last moment.
+    assert {timezone.localtime(row.expires_at).date() for row in rows} == {day + timedelta(days=1)}
+    Suppression.objects.filter(address="a@example.net").update(expires_at=timezone.now() - timedelta(days=1))
+    assert addresses(admin_client.get(list_of("suppression", in_force="yes"))) == ["b@example.net"]
+    assert addresses(admin_client.get(list_of("suppression", in_force="no"))) == ["a@example.net"]
 
 
 def test_suppressions_are_found_by_address_and_exported_as_they_are_listed(admin_client: Client) -> None:

@@ -95,8 +95,9 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
     if may(request, "view", Worker):
         found["delivery.Worker"] = len(unserved(now)), _("kinds of work that no worker does"), "bad"
     if may(request, "view", Trouble):
-        troubled = Trouble.objects.filter(closed_at__isnull=True)
-        found["watching.Trouble"] = count_to(troubled, 99), _("in trouble"), "bad" if troubled.filter(tone="bad").exists() else "warn"
+        # Index watching_trouble_open.
+        tones = list(Trouble.objects.filter(closed_at__isnull=True).order_by().values_list("tone", flat=True)[:MANY])
+        found["watching.Trouble"] = len(tones), _("in trouble"), Trouble.Tone.BAD if Trouble.Tone.BAD in tones else Trouble.Tone.WARN
     return {label: Mark(in_words(count), words, tone) for label, (count, words, tone) in found.items() if count}
 
 

@@ -184,9 +184,19 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
                 "feedback/mailbox",
             ],
         ),
-        ("Look", ["delivery/message", "delivery/batch", "delivery/event", "feedback/incomingmail", "relays/inboxmail"]),
+        (
+            "Look",
+            [
+                "watching/deliverability",
+                "delivery/message",
+                "delivery/batch",
+                "delivery/event",
+                "feedback/incomingmail",
+                "relays/inboxmail",
+            ],
+        ),
         ("Connect", ["transactional/project", "transactional/template", "transactional/submission", "webhooks/endpoint"]),
-        ("Operate", ["delivery/worker", "auth/user", "auth/group"]),
+        ("Operate", ["watching/trouble", "watching/channel", "delivery/worker", "auth/user", "auth/group"]),
     ]
 
 

@@ -23,7 +23,7 @@ from django.urls import reverse
 from campaigns.models import Campaign, Consent, Contact, Import, MailingList, Subscription, Template
 from mailhub import dashboard
 from mailhub.admin import GROUPS, PART_OF, EstimatingPaginator, badge, meter
-from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression, Worker
+from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression, Throughput, Worker
 from mailhub.delivery.workers import QUEUES
 from mailhub.feedback import incoming
 from mailhub.feedback.models import IncomingMail, Mailbox
@@ -44,6 +44,8 @@ from mailhub.relays.models import (
     WarmupUse,
 )
 from mailhub.senders.models import Sender
+from mailhub.watching import troubles
+from mailhub.watching.models import Channel
 from mailhub.webhooks.models import Delivery, Endpoint
 from transactional.models import Project, Submission
 from transactional.models import Template as TransactionalTemplate
@@ -142,6 +144,9 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     Delivery.objects.create(
         endpoint=webhook, count=3, tries=1, response_status=500, response_body="<b>", seconds=0.2, problem="It answered 500."
     )
+    Throughput.objects.create(hour=now, relay_key=relay.pk, destination_key="gmail", stream=Stream.CAMPAIGN, accepted=900, deferred=100)
+    Channel.objects.create(name="Operators", to="ops@tea.example", sender=sender, problem="Nobody is there.")
+    troubles.report("listing", "192.0.2.1", {"address": "192.0.2.1", "list": "zen", "reason": "<b>"})
     Group.objects.create(name="Editors")
     held = {"relay": relay, "destination_id": "gmail", "since": now, "until": now + timedelta(hours=1)}
     Parking.objects.create(**held, allowance=10, reason="Busy")

@@ -137,10 +137,11 @@ class RuleAdmin(WithStyles, ExplainedDeletion[Rule]):
 
 
 @admin.register(Channel)
-class ChannelAdmin(WithStyles):
+class ChannelAdmin(WithStyles, ExplainedDeletion[Channel]):
     lead = _("Whom MailHub tells when something is newly in trouble, and when it is good again.")
     empty_hint = _("Without one nobody is told. Add the mail address of whoever looks after MailHub, or a chat's URL.")
     form = ChannelForm
+    deleted_too = ("alerts",)
     list_display = ("title", "kind", "state", "told_at")
     list_display_links = ("title",)
     fieldsets = (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 
+from mailhub.lib.replies import classify, verdicts
 from mailhub.relays.base import Deferred, Fault, Refused, RelayDown, Reply, SendError
 
 ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|\Z)")
@@ -71,47 +72,9 @@ CONFUSED = frozenset({500, 502, 503})
 
 # ---------------------------------------------------------------------------------------------------------------------- the mail
 
-FAULTS = {
-    "5.1.1": Fault.RECIPIENT,  # no such mailbox
-    "5.1.2": Fault.RECIPIENT,  # no such domain
-    "5.1.3": Fault.RECIPIENT,  # no address at all
-    "5.1.6": Fault.RECIPIENT,  # moved, and nobody knows where
-    "5.1.10": Fault.RECIPIENT,  # the domain takes no mail (RFC 7505)
-    "5.1.7": Fault.SENDER,  # not a sender's address
-    "5.1.8": Fault.SENDER,  # the sender's domain does not exist
-    "5.2.1": Fault.POLICY,  # closed, perhaps for now: proves nothing against the address for good
-    "5.2.2": Fault.POLICY,  # full: neither
-    "5.2.3": Fault.CONTENT,  # larger than this mailbox takes
-    "5.3.4": Fault.CONTENT,  # larger than the system takes
-    "5.7.9": Fault.SENDER,
-    "5.7.20": Fault.SENDER,  # DKIM: no passing signature
-    "5.7.21": Fault.SENDER,
-    "5.7.22": Fault.SENDER,
-    "5.7.23": Fault.SENDER,  # SPF
-    "5.7.24": Fault.SENDER,
-    "5.7.25": Fault.SENDER,  # PTR
-    "5.7.26": Fault.SENDER,  # several checks
-    "5.7.27": Fault.SENDER,  # the sender's domain takes no mail; at Gmail SPF
-    "5.7.29": Fault.SENDER,  # no TLS
-    "5.7.30": Fault.SENDER,  # Gmail: DKIM
-    "5.7.32": Fault.SENDER,  # Gmail: alignment
-    "5.7.40": Fault.SENDER,  # Gmail: no DMARC
-    "5.7.515": Fault.SENDER,  # Microsoft: authentication level
-}
-# Where the code is not in the table: its second number.
-SUBJECTS = {"6": Fault.CONTENT}
-# Codes that say no more than "refused": the words decide.
-VAGUE = frozenset({"", "5.0.0", "5.1.0", "5.2.0", "5.3.0", "5.4.0", "5.5.0"})
-UNKNOWN = words(
-    r"(user|recipient|mailbox|address|account|local part)( \S+| \S+@\S+)? (is |was )?(unknown|not found|does ?n[o']t exist|invalid)"
-    r"|(unknown|invalid|no such|nonexistent|non-existent) (local )?(user|recipient|mailbox|address|account|part)"
-    r"|no mailbox (here )?by that name|does ?n[o']t have an? .{0,40}account|no longer (exists|valid)|there is no such"
-)
-OF_SENDER = words(
-    r"sender( address)? (rejected|verify|verification|refused|denied)|from address|return path|(address|identity) is not verified"
-)
-# Words that make a 5.1.1 doubtful: carriers and filters hide a block behind it.
-DOUBTFUL = words(r"spam|block|blacklist|reputation|policy|denied|banned|abuse|temporar|suspicious")
+# The words of lib/replies in those of an attempt; a recipient's fault that is not proven is nobody's, and so a matter of policy.
+FAULTS = {verdicts.Fault.SENDER: Fault.SENDER, verdicts.Fault.CONTENT: Fault.CONTENT}
+COMMANDS = {Phase.MAIL: "MAIL", Phase.RCPT: "RCPT", Phase.DATA: "DATA", Phase.DOT: "DATA"}
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 AGAIN = words(r"(?:again|retry|wait|after|in) .{0,20}?(\d{1,5}) ?(second|minute|hour)s?\b")
@@ -135,25 +98,18 @@ def judge(reply: Reply, phase: Phase, *, let_in: bool = True) -> SendError:
 
 
 def fault(reply: Reply, phase: Phase) -> Fault:
-    if OF_SENDER.search(reply.text):
-        return Fault.SENDER
-    found = FAULTS.get(reply.enhanced) or SUBJECTS.get(reply.enhanced[2:3])
-    if (
-        found is None
-        and reply.enhanced in VAGUE
-        and phase != Phase.DATA
-        and reply.code in (550, 551, 553, 554)
-        and UNKNOWN.search(reply.text)
-    ):
-        found = Fault.RECIPIENT
-    if phase == Phase.MAIL and found in (None, Fault.RECIPIENT):
-        # No recipient has been named yet.
+    """Whose a refusal is, as lib/replies understands it. A recipient's only where that is proven: never before one has been named, and
+    never by a policy code, whatever stands beside it."""
+    verdict = classify.classify(reply.text, code=reply.code, enhanced=reply.enhanced, command=COMMANDS[phase])
+    if verdict.kind == verdicts.Kind.HARD:
+        return Fault.POLICY if reply.enhanced.startswith("5.7.") else Fault.RECIPIENT
+    found = FAULTS.get(verdict.fault, Fault.POLICY)
+    if verdict.weight == classify.GUESSED and found == Fault.SENDER:
+        # It says no more than "refused".
+        found = Fault.POLICY
+    if phase == Phase.MAIL and found == Fault.POLICY:
         return Fault.CONTENT if reply.code == 552 else Fault.SENDER
-    if found is Fault.RECIPIENT and DOUBTFUL.search(reply.text):
-        return Fault.POLICY
-    if found is None and reply.code == 552:
-        return Fault.CONTENT
-    return found or Fault.POLICY
+    return found
 
 
 def wish(text: str) -> timedelta | None:

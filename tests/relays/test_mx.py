@@ -333,7 +333,7 @@ def test_when_the_one_outside_does_not_answer_the_mail_waits(world: World, setti
         ("rcpt", "550 5.1.1 No such user here", Refused, Fault.RECIPIENT),
         ("rcpt", "550 5.7.1 Your address is on a list", Refused, Fault.POLICY),
         ("dot", "554 5.7.26 Unauthenticated", Refused, Fault.SENDER),
-        ("rcpt", "554 5.7.1 Relay access denied", Refused, Fault.POLICY),
+        ("rcpt", "554 5.7.1 Relay access denied", Refused, Fault.SENDER),
         # What would rest an account's relay is between that one server and us.
         ("mail", "421 4.7.0 Too many connections from your host", Deferred, None),
         ("rcpt", "452 4.5.3 Daily message limit exceeded", Deferred, None),

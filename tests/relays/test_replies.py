@@ -197,14 +197,14 @@ def test_only_a_proven_fault_of_the_address_is_the_recipients(text: str, phase: 
     ("text", "fault"),
     [
         # 5.7.x is never the recipient's.
-        ("550 5.7.1 Message rejected as spam", Fault.POLICY),
-        ("554 5.7.1 <r@example.net>: Recipient address rejected: Access denied", Fault.POLICY),
+        ("550 5.7.1 Message rejected as spam", Fault.CONTENT),
+        ("554 5.7.1 <r@example.net>: Recipient address rejected: Access denied", Fault.SENDER),
         ("550-5.7.26 Your email has been blocked because the sender is unauthenticated.\n550 5.7.26 Gmail requires it", Fault.SENDER),
-        ("550 5.7.25 The IP address sending this message does not have a PTR record", Fault.SENDER),
+        ("550 5.7.25 The IP address sending this message does not have a PTR record", Fault.POLICY),
         ("550 5.7.515 Access denied, sending domain example.com does not meet the required authentication level", Fault.SENDER),
         ("550 5.7.27 Sender domain has a null MX", Fault.SENDER),
         # A block that hides behind an unknown user, as carriers do.
-        ("550 5.1.1 User unknown, blocked for abuse", Fault.POLICY),
+        ("550 5.1.1 User unknown, blocked for abuse", Fault.CONTENT),
         ("550 Unknown user: denied by policy", Fault.POLICY),
         # Full or closed for now: proves nothing for good.
         ("552 5.2.2 The mailbox is full", Fault.POLICY),

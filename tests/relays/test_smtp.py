@@ -790,7 +790,7 @@ def test_relaying_denied_is_about_the_account_until_a_mail_was_taken_and_then_ab
     assert type(outcome) is RelayDown
     _taken, outcome = send(either_server, envelope(2), envelope(1))
     assert type(outcome) is Refused
-    assert outcome.fault == Fault.POLICY
+    assert outcome.fault == Fault.SENDER
 
 
 # ------------------------------------------------------------------------------------------------------------------------ options

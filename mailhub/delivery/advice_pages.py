@@ -35,11 +35,13 @@ def advisor(request: HttpRequest) -> HttpResponse:
     form = AdviceForm(request.GET if "month" in request.GET else None, initial=initial)
     need = form.need() if form.is_valid() else None
     rates = form.rates() if need else Rates()
+    offers = advice.offers(need, rates) if need else []
     context: dict[str, Any] = {
         "form": form,
         "counted": counted,
         "present": [_present(found, now) for found in advice.present(need, now)],
-        "offers": [_offer(found, rates) for found in advice.offers(need, rates)] if need else None,
+        "fit": [_offer(found, rates) for found in offers if found.fits],
+        "unfit": [_offer(found, rates) for found in offers if not found.fits],
         "need": need,
     }
     return page(request, "admin/delivery/advisor.html", _("Which relay to use"), Service, **context)
@@ -67,7 +69,9 @@ def _offer(found: Offer, rates: Rates) -> dict[str, Any]:
     return {
         "service": found.service,
         "fits": found.fits,
-        "reasons": [*found.against, *found.unknown],
+        # What else it may lack does not matter where it does not do anyway.
+        "reasons": found.against or found.unknown,
+        "at_least": found.at_least,
         "limits": limits_in_words(found.service),
         "plan": plan,
         "cost": money(cost, plan.currency) if plan and cost is not None else "",

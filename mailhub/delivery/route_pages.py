@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
+from mailhub.admin import badge
 from mailhub.delivery import moves, rebinding, simulation
 from mailhub.delivery.models import Move
 from mailhub.delivery.pages import page
@@ -25,6 +26,7 @@ from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays import limits
+from mailhub.relays.limits import Standing
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
 from mailhub.relays.pages import Way, demand, named_mail, quota_line, state_badge, state_words, ways
 from mailhub.senders import readiness, verdicts
@@ -89,9 +91,9 @@ def panels(now: datetime) -> list[Panel]:
     members = RouteMember.objects.select_related("relay__pool").defer("relay__secrets").prefetch_related("destinations")
     all_routes = list(Route.objects.prefetch_related(Prefetch("members", members.order_by("position", "pk"))).order_by("name"))
     relays = {member.relay_id: member.relay for route in all_routes for member in route.members.all()}
-    quotas: dict[int, list[dict[str, Any]]] = {pk: [quota_line(each) for each in limits.left(relay, now)] for pk, relay in relays.items()}
+    standings = {pk: limits.left(relay, now) for pk, relay in relays.items()}
     users = _users(all_routes)
-    return [_panel(route, users[route.pk], quotas, now) for route in all_routes]
+    return [_panel(route, users[route.pk], standings, now) for route in all_routes]
 
 
 def _users(all_routes: Sequence[Route]) -> dict[int, list[User]]:
@@ -110,13 +112,17 @@ def _users(all_routes: Sequence[Route]) -> dict[int, list[User]]:
     return found
 
 
-def _panel(route: Route, users: Sequence[User], quotas: dict[int, list[dict[str, Any]]], now: datetime) -> Panel:
+def _panel(route: Route, users: Sequence[User], standings: Mapping[int, Sequence[Standing]], now: datetime) -> Panel:
+    quotas = {pk: [quota_line(each) for each in found] for pk, found in standings.items()}
+    full = {pk: any(each.opens_at for each in found) for pk, found in standings.items()}
     members = list(route.members.all())
     lines = []
     for member in members:
         total = sum(other.weight for other in members if other.position == member.position and named_mail(other) == named_mail(member))
         share = round(100 * member.weight / total)
         state, words = state_badge(member.relay, now), state_words(member.relay, now)
+        if full[member.relay_id] and member.relay.is_available(now):
+            state, words = badge("resting", _("used up")), _("A quota is used up; its mail waits, or takes the next relay of its route.")
         lines.append(Line(member, named_mail(member), share, state, words, quotas[member.relay_id]))
     domains = {sender.domain_id: sender.domain for user in users for sender in user.senders}
     lacks = {(lack.words, lack.name): lack for domain in domains.values() for lack in readiness.of_route(domain, route)}

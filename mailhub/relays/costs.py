@@ -60,6 +60,8 @@ class Offer:
     #: the cheapest plan that carries it, and what it costs a month; None where no price is known
     plan: Plan | None
     cost: Decimal | None
+    #: how many mails the price covers is not known: it is the least that it costs
+    at_least: bool = False
 
     @property
     def fits(self) -> bool:
@@ -70,13 +72,22 @@ def monthly(plan: Plan, mails: int) -> Decimal | None:
     """What so many mails a month cost; None when the plan does not carry them."""
     if plan.per_day is not None and mails > plan.per_day * DAYS:
         return None
-    flat = plan.included is None and plan.per_thousand is None
-    over = 0 if flat else max(mails - (plan.included or 0), 0)
+    over = 0 if is_flat(plan) else max(mails - (plan.included or 0), 0)
     if not over:
         return plan.price
     if plan.per_thousand is None:
         return None
     return plan.price + (plan.per_thousand * over / 1000).quantize(Decimal("0.01"))
+
+
+def is_flat(plan: Plan) -> bool:
+    """One price, whatever is sent: or nobody says what it covers."""
+    return plan.included is None and plan.per_thousand is None
+
+
+def is_open(plan: Plan) -> bool:
+    """Nobody says how much it carries."""
+    return is_flat(plan) and plan.per_day is None
 
 
 def carries(plan: Plan, need: Need) -> bool:
@@ -101,13 +112,15 @@ def offer(service: Service, plans: Iterable[Plan], need: Need) -> Offer:
             unknown.append(_("Whether it offers %(wish)s is not known.") % {"wish": name})
         elif wanted and not there:
             against.append(_("It does not offer %(wish)s.") % {"wish": name})
-    able = [(cost, plan) for plan in plans if carries(plan, need) and (cost := monthly(plan, need.month)) is not None]
+    able = [(is_open(plan), cost, plan) for plan in plans if carries(plan, need) and (cost := monthly(plan, need.month)) is not None]
     if plans and not able:
         against.append(_("No plan with a known price carries so much."))
-    cost, plan = min(able, key=lambda found: found[0]) if able else (None, None)
+    at_least, cost, plan = min(able, key=lambda found: found[:2]) if able else (False, None, None)
+    if at_least:
+        unknown.append(_("How many mails the price covers is not known."))
     if cost is not None and need.dedicated_ip and service.dedicated_ip_price is not None:
         cost += service.dedicated_ip_price
-    return Offer(service, against, unknown, plan, cost)
+    return Offer(service, against, unknown, plan, cost, at_least)
 
 
 def _limits(service: Service, need: Need) -> list[str]:
@@ -138,11 +151,11 @@ class Rates:
 def ranked(offers: Iterable[Offer], rates: Rates) -> list[Offer]:
     """What fits first, the cheapest before the dearer, unknown prices last. Without rates each currency stands by itself."""
 
-    def place(found: Offer) -> tuple[bool, bool, str, Decimal, str]:
+    def place(found: Offer) -> tuple[bool, int, str, Decimal, str]:
         if found.cost is None or found.plan is None:
-            return (not found.fits, True, "", Decimal(0), found.service.name)
+            return (not found.fits, 2, "", Decimal(0), found.service.name)
         yen = rates.yen(found.cost, found.plan.currency)
         currency = "" if yen is not None else found.plan.currency
-        return (not found.fits, False, currency, found.cost if yen is None else yen, found.service.name)
+        return (not found.fits, int(found.at_least), currency, found.cost if yen is None else yen, found.service.name)
 
     return sorted(offers, key=place)

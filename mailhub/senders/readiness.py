@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from mailhub.relays import providers
 from mailhub.relays.models import Relay, Route
@@ -33,6 +34,10 @@ class Lack:
     unknown: bool = False
 
 
+#: stands for what nobody has looked at since
+UNSEEN = Lack(Relay(), Kind.SPF, "", "", unknown=True)
+
+
 def lacks(domain: Domain, relay: Relay) -> list[Lack]:
     """What speaks against sending mail from the domain by way of the relay; nothing is looked up."""
     if relay.sends_nothing or not _leaves(relay):
@@ -40,19 +45,22 @@ def lacks(domain: Domain, relay: Relay) -> list[Lack]:
     rows = list(domain.findings.all())
     spf = _spf(domain, relay, rows)
     dkim = _dkim(domain, relay, rows)
-    return [*spf, *dkim, *_dmarc(domain, relay, rows, spf, dkim)]
+    known = [lack for lack in [*spf, *dkim] if lack is not UNSEEN]
+    unseen = [kind for kind, found in ((Kind.SPF, spf), (Kind.DKIM, dkim)) if UNSEEN in found]
+    return [*_unseen(domain, relay, unseen), *known, *_dmarc(domain, relay, rows, spf, dkim)]
 
 
 def of_route(domain: Domain, route: Route | None) -> list[Lack]:
     """Of all relays of a route."""
     relays = route.relays.select_related("pool").defer("secrets").distinct() if route else []
-    return [lack for relay in relays for lack in lacks(domain, relay)]
+    found = {(lack.words, lack.name): lack for relay in relays for lack in lacks(domain, relay)}
+    return list(found.values())
 
 
 def of_sender(sender: Sender) -> list[Lack]:
     """Of all relays by which the sender's mail may leave."""
     routes = {route.pk: route for stream in ("transactional", "campaign") if (route := sender.route(stream))}
-    found = {(lack.relay.pk, lack.kind, lack.name): lack for route in routes.values() for lack in of_route(sender.domain, route)}
+    found = {(lack.words, lack.name): lack for route in routes.values() for lack in of_route(sender.domain, route)}
     return list(found.values())
 
 
@@ -71,12 +79,12 @@ def _spf(domain: Domain, relay: Relay, rows: Iterable[Finding]) -> list[Lack]:
         return []
     row = next((row for row in rows if row.kind == Kind.SPF), None)
     if row is None or row.verdict == Verdict.UNKNOWN:
-        return [_unseen(relay, Kind.SPF, domain.name, "TXT")]
+        return [UNSEEN]
     if row.problem == "spf_terms" or row.verdict == Verdict.PASS:
         asked, has = row.about.get("asked", []), row.about.get("has", [])
         missing = [term for term in terms if term not in has]
         if any(term not in asked for term in missing):
-            return [_unseen(relay, Kind.SPF, domain.name, "TXT")]
+            return [UNSEEN]
         if not missing:
             return []
         words = _("The SPF record of %(domain)s lacks %(terms)s, which “%(relay)s” needs.")
@@ -101,7 +109,7 @@ def _dkim(domain: Domain, relay: Relay, rows: Iterable[Finding]) -> list[Lack]:
     if any(row.name in signing and row.verdict == Verdict.PASS for row in ours):
         return []
     if not ours:
-        return [_unseen(relay, Kind.DKIM, domain.name, "TXT")]
+        return [UNSEEN]
     row = next((row for row in ours if row.verdict != Verdict.PASS), None)
     if row is None:
         # Published, but none of them signs yet: the next look has it sign.
@@ -113,7 +121,7 @@ def _dkim(domain: Domain, relay: Relay, rows: Iterable[Finding]) -> list[Lack]:
 def _selector(relay: Relay, name: str, found: dict[str, Finding]) -> list[Lack]:
     row = found.get(name)
     if row is None or row.verdict == Verdict.UNKNOWN:
-        return [_unseen(relay, Kind.DKIM, name, "CNAME")]
+        return [UNSEEN]
     if row.verdict == Verdict.PASS:
         return []
     words, remedy = records.words(row.problem, {**row.about, "relay": relay})
@@ -135,6 +143,9 @@ def _dmarc(domain: Domain, relay: Relay, rows: Sequence[Finding], spf: Sequence[
     return [Lack(relay, Kind.DMARC, words % {"domain": domain.name, "relay": relay}, remedy, policy.name if policy else "", "TXT")]
 
 
-def _unseen(relay: Relay, kind: Kind, name: str, type: str) -> Lack:
-    words = _("Whether the DNS is ready for “%(relay)s” (%(kind)s) has not been looked up yet.") % {"relay": relay, "kind": kind.label}
-    return Lack(relay, kind, words, _("Have it looked up."), name, type, unknown=True)
+def _unseen(domain: Domain, relay: Relay, kinds: Sequence[Kind]) -> list[Lack]:
+    if not kinds:
+        return []
+    about = {"domain": domain.name, "relay": relay, "kinds": pgettext("between things", ", ").join(kind.label for kind in kinds)}
+    words = _("Whether %(domain)s is ready for “%(relay)s” (%(kinds)s) has not been looked up in the DNS yet.") % about
+    return [Lack(relay, kinds[0], words, _("Look it up on the domain's page."), unknown=True)]

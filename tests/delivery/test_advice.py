@@ -59,7 +59,10 @@ def test_what_does_not_fit_says_why_and_what_is_not_known_says_so() -> None:
     assert not found.fits and found.cost is None and len(found.against) == 2 and len(found.unknown) == 2
     assert "500" in found.against[0] and "5,000" in found.against[0]
     jp = Service(key="jp", name="JP", bulk=True, webhooks=True, regions="jp", dedicated_ip_price=Decimal(30), messages_per_second=14)
-    assert costs.offer(jp, [plan("10")], need(webhooks=True, region="jp", dedicated_ip=True)).cost == Decimal(40)
+    asked = costs.offer(jp, [plan("10")], need(webhooks=True, region="jp", dedicated_ip=True))
+    assert asked.cost == Decimal(40) and asked.at_least and "covers" in asked.unknown[0]
+    # A price that says what it covers comes before one that does not.
+    assert costs.offer(jp, [plan("10"), plan("90", included=60_000)], need()).cost == Decimal(90)
     assert not costs.offer(jp, [plan("10")], need(region="eu")).fits
     assert not costs.offer(jp, [plan("10", included=10)], need()).fits
     assert not costs.offer(jp, [], need(hour=60_000)).fits

@@ -11,9 +11,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.openapi.schema import OpenAPISchema
 
-from mailhub.lib.api import Fault, Kind, Problem, pointer
-from transactional.api import mails
+from campaigns import api as campaigns
+from mailhub.lib.api import KINDS, Fault, Kind, Problem, ProblemOut, pointer
+from transactional.api import messages, statistics, suppressions, templates
 from transactional.api.access import Key
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,28 @@ DESCRIPTION = """Mail is handed in and followed with an API key, which a project
 Whatever goes wrong is answered as an RFC 9457 problem that names the field."""
 
 
+# What any request may be answered with; one that names something; one that changes something.
+ANY, NAMING, CHANGING = (400, 401, 403, 413, 422, 429, 500, 503), (404,), (409,)
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
+TITLES: dict[int, str] = {}
+for status, title in KINDS.values():
+    TITLES.setdefault(status, title)
+
+
 class API(NinjaAPI):
+    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
+        """With the problems, which ninja does not know of."""
+        document = super().get_openapi_schema(**kwargs)
+        known = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= known.pop("$defs")
+        document["components"]["schemas"]["ProblemOut"] = known
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                statuses = ANY + (NAMING if "{" in path else ()) + (CHANGING if method != "get" else ())
+                for status in statuses:
+                    operation["responses"].setdefault(status, {"description": TITLES[status], "content": PROBLEM})
+        return document
+
     def create_response(self, request: HttpRequest, data: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         return with_rates(request, super().create_response(request, data, *args, **kwargs))
 
@@ -39,7 +62,15 @@ def with_rates(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 key = Key()
 api = API(title="MailHub", version="1", urls_namespace="api", description=DESCRIPTION, auth=key, docs_url="docs")
-api.add_router("", mails.router)
+for router in (
+    messages.router,
+    templates.router,
+    suppressions.router,
+    statistics.router,
+    campaigns.contacts,
+    campaigns.campaigns,
+):
+    api.add_router("", router)
 
 
 # -------------------------------------------------------------------------------------------------------------------- problems
@@ -107,3 +138,12 @@ def on_database_away(request: HttpRequest, error: Exception) -> HttpResponse:
 def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
     logger.exception("a request to the API failed", exc_info=error)
     return told(request, Problem("failed", _("The cause stands in MailHub's log.")))
+
+
+def missing(request: HttpRequest, rest: str) -> HttpResponse:
+    """No other page of ours is a program's business."""
+    return told(request, Problem("not-found", _("There is nothing here. What there is stands in /api/v1/openapi.json.")))
+
+
+# A program has no token against forged forms, and needs none without a session.
+missing.csrf_exempt = True  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from django.contrib.auth import views as auth
 from django.urls import include, path
 
 from mailhub import health
-from mailhub.api import api
+from mailhub.api import api, missing
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("admin/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
+    path("api/v1/<path:rest>", missing),
     path("", include("mailhub.senders.urls")),
     path("", include("mailhub.feedback.urls")),
     path("", include("mailhub.delivery.urls")),

@@ -222,8 +222,9 @@ def _within_limits(outcomes: list[_Fit | Submission | NotAccepted]) -> list[_Fit
         project = fits[0].request.project
         assert project  # noqa: S101  it has limits
         fitting, window = limits.take(project, [len(fit.recipients) for fit in fits])
-        for number in numbers[fitting:] if window else ():
-            outcomes[number] = _too_many(project, window)
+        if window:
+            for number in numbers[fitting:]:
+                outcomes[number] = _too_many(project, window)
     return outcomes
 
 

@@ -57,7 +57,7 @@ class Fault:
 
 
 Kind = Literal[
-    "malformed", "unauthorized", "forbidden", "not-found", "method-not-allowed", "conflict", "idempotency-key-reused", "too-large",
+    "malformed", "unauthorized", "forbidden", "not-found", "conflict", "idempotency-key-reused", "too-large",
     "invalid", "too-many", "failed", "unavailable",
 ]  # fmt: skip
 
@@ -67,7 +67,6 @@ KINDS: dict[Kind, tuple[int, str]] = {
     "unauthorized": (401, "No valid API key"),
     "forbidden": (403, "Not allowed"),
     "not-found": (404, "Not found"),
-    "method-not-allowed": (405, "Not a method of this resource"),
     "conflict": (409, "Not in this state"),
     "idempotency-key-reused": (409, "The Idempotency-Key was used for another request"),
     "too-large": (413, "The request is too large"),
@@ -146,8 +145,7 @@ def needs(scope: Scope) -> Callable[[F], F]:
 
         # ninja would look its types up where the wrapper stands.
         wrapped.__signature__ = inspect.signature(view, eval_str=True)  # type: ignore[attr-defined]
-        # What documents it.
-        wrapped.scope = scope  # type: ignore[attr-defined]
+        wrapped.__doc__ = f"{view.__doc__ or ''}\n\nScope: `{scope.value}`.".strip()
         return wrapped  # type: ignore[return-value]
 
     return decorate

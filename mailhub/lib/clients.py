@@ -15,17 +15,18 @@ def of(request: HttpRequest) -> str:
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
     while hops and _trusted(address):
         address = hops.pop()
-    return address if _parsed(address) else ""
+    return address if parsed(address) else ""
 
 
 def _trusted(address: str) -> bool:
     """A UNIX socket is a proxy's wherever there is one."""
-    parsed = _parsed(address)
+    found = parsed(address)
     networks = settings.MAILHUB_TRUSTED_PROXIES
-    return bool(networks) and (not address or (parsed is not None and any(parsed in network for network in networks)))
+    return bool(networks) and (not address or (found is not None and any(found in network for network in networks)))
 
 
-def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+def parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """None for what is no IP address."""
     try:
         return ip_address(address.partition("%")[0])
     except ValueError:

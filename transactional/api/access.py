@@ -14,7 +14,7 @@ from ninja.security import HttpBearer
 from mailhub.lib import clients
 from mailhub.lib.api import LARGEST_REQUEST, Problem
 from transactional import credentials
-from transactional.models import Credential
+from transactional.models import Credential, Project
 
 
 class Rates:
@@ -92,4 +92,9 @@ def _read(request: HttpRequest) -> None:
         length = 0
     if length > LARGEST_REQUEST:
         raise Problem("too-large", _("The request is larger than %(limit)s MB.") % {"limit": LARGEST_REQUEST // 1024 // 1024})
-    request._body = request.read()  # type: ignore[attr-defined]
+    request._body = request.read()
+
+
+def project_of(request: HttpRequest) -> Project:
+    """Whose key it is."""
+    return request.auth.project  # type: ignore[attr-defined, no-any-return]

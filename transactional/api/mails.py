@@ -24,7 +24,7 @@ from transactional.api.schemas import AcceptedOut, BatchIn, BatchOut, MailIn, Pe
 from transactional.models import Project, Submission
 from transactional.requests import Attachment, Conflict, Draft, Forbidden, Invalid, Limited, NotAccepted, Request
 
-router = Router(tags=["Sending"])
+router = Router(tags=["Messages"])
 
 # How far ahead a mail may be handed in.
 AHEAD = timedelta(days=366)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import datetime
 from email.utils import getaddresses
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from mailhub.lib.api import ProblemOut, Strict
 
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 # Of one request.
 MOST_MAILS = 1_000
 
@@ -65,8 +67,8 @@ def _octets(value: Any) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    """No numbers: seconds and milliseconds look alike."""
-    if not isinstance(value, str):
+    """No numbers, which pydantic would take for seconds or for milliseconds."""
+    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
         raise PydanticCustomError("moment", "{words}", {"words": _("Give a time as in 2030-01-31T09:00:00+09:00.")})
     return value
 
@@ -106,8 +108,8 @@ class MailIn(Strict):
     tags: list[Tag] = Field(default_factory=list, max_length=10, description="Labels by which you will find the mail again.")
     metadata: dict[str, str] = Field(default_factory=dict, max_length=50, description="Names and values that come back with its events.")
     send_at: Moment | None = Field(None, description="Not before then; at most a year from now.")
-    track_opens: StrictBool | None = Field(None, description="Left out: as the sender has it.")
-    track_clicks: StrictBool | None = Field(None, description="Left out: as the sender has it.")
+    track_opens: StrictBool | None = Field(None, description="Left out: not.")
+    track_clicks: StrictBool | None = Field(None, description="Left out: not.")
 
 
 class BatchIn(Strict):

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from campaigns.models import Campaign, MailingList
+from mailhub.senders.models import Sender
+from tests.campaigns.conftest import Join
+from tests.transactional.api import Site
+from transactional.models import Project
+
+
+@pytest.fixture
+def site(campaign: Campaign) -> Site:
+    return Site(Project.objects.create(name="Tea shop"))
+
+
+def test_a_campaign_is_started_once(site: Site, campaign: Campaign, news: MailingList, join: Join) -> None:
+    join("a@example.net", news)
+    page = f"campaigns/{campaign.public_id}"
+    assert site.get("campaigns").json()["campaigns"][0] == site.get(page).json()
+    first, again = (site.post(f"{page}/start") for _ in range(2))
+    assert (first.status_code, first.json()["status"], again.status_code) == (202, "launched", 409)
+
+
+def test_a_campaign_that_is_not_ready_says_why(site: Site, campaign: Campaign) -> None:
+    Campaign.objects.update(html="")
+    Sender.objects.update(organisation="")
+    answer = site.post(f"campaigns/{campaign.public_id}/start")
+    assert answer.status_code == 422
+    assert answer.json()["errors"]
+    assert Campaign.objects.get().status == Campaign.Status.DRAFT

@@ -1,0 +1,219 @@
+"""What became of the mails of the key's project: looked at, withdrawn, sent again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+from django.http import Http404, HttpRequest
+from django.utils.translation import gettext as _
+from ninja import Query, Schema, Status
+from pydantic import Field
+
+from mailhub.delivery import queue
+from mailhub.delivery.models import WAITING, Event, Message
+from mailhub.delivery.search import Span
+from mailhub.lib import addresses
+from mailhub.lib.api import MOST, PAGE, Fault, Problem, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib.lookups import among
+from mailhub.relays.models import Stream
+from transactional.api import mails
+from transactional.api.access import project_of
+from transactional.api.schemas import Moment
+from transactional.models import Submission
+
+# The same paths, with other methods.
+router = mails.router
+
+# Events of one message that are told; there are more only where a machine follows links all day.
+MOST_EVENTS = 500
+
+
+class MessageOut(Schema):
+    id: UUID
+    mail: UUID = Field(description="`id` of the mail that it is one recipient's of.")
+    to: str
+    sender: str = Field(serialization_alias="from")
+    subject: str = Field(description="As it was given; of a template, with its placeholders.")
+    status: Literal[tuple(Message.Status.values)]  # type: ignore[valid-type]
+    reply: str = Field(description="The last answer of a server, or the reason in words.")
+    attempts: int
+    created_at: datetime
+    next_attempt_at: datetime | None = Field(description="Null: none will be made.")
+    settled_at: datetime | None
+    template: str
+    tags: list[str]
+    metadata: dict[str, str]
+
+
+class MessagesOut(Schema):
+    messages: list[MessageOut] = Field(description="The newest mails first. There may be fewer than asked for though more follow.")
+    next: str | None = Field(description="Pass it back as `cursor`; null: there are no more.")
+
+
+class EventOut(Schema):
+    type: Literal[tuple(Event.Type.values)]  # type: ignore[valid-type]
+    at: datetime
+    detail: str
+    kind: str = Field(description="Of a bounce: hard or soft. Of an open or click: machine, where a machine did it.")
+    category: str = Field(description="Why it came back.")
+
+
+class EventsOut(Schema):
+    events: list[EventOut]
+
+
+class Search(Schema):
+    to: Annotated[str, Field(max_length=320, description="A recipient's address.")] = ""
+    status: Annotated[Literal[tuple(Message.Status.values)] | None, Field(description="A state.")] = None  # type: ignore[valid-type]
+    tag: Annotated[str, Field(max_length=100, description="A tag.")] = ""
+    template: Annotated[str, Field(max_length=100, description="A template's key.")] = ""
+    since: Annotated[Moment | None, Field(description="Accepted from then on.")] = None
+    until: Annotated[Moment | None, Field(description="Accepted before then.")] = None
+    limit: Annotated[int, Field(ge=1, le=MOST)] = PAGE
+    cursor: Annotated[str, Field(max_length=200)] = ""
+
+
+class ResendIn(Strict):
+    to: str = Field("", max_length=320, description="Another address; left out: the same.")
+
+
+def of_project(request: HttpRequest) -> QuerySet[Message]:
+    return Message.objects.filter(stream=Stream.TRANSACTIONAL, source_ref=project_of(request).pk)
+
+
+@router.get("/messages", response=MessagesOut, by_alias=True, summary="Find messages")
+@needs(Scope.MESSAGES_READ)
+def find(request: HttpRequest, search: Query[Search]) -> dict[str, Any]:
+    """The project's messages, the newest mails first, a page at a time."""
+    for name in ("to", "tag", "template"):
+        if "\0" in getattr(search, name):
+            raise Problem("invalid", _("There is a NUL character in it."), [Fault(name, _("Leave it out."))])
+    handed_in = _mails(request, search)
+    if search.to:
+        return _to_one(request, search, handed_in)
+    last, after = read_cursor(search.cursor, int, int) if search.cursor else (0, 0)
+    # One more mail than is asked for, and each has a message at least, until it is forgotten.
+    handed_in = handed_in.filter(pk__lte=last) if last else handed_in
+    found = list(handed_in.order_by("-pk")[: search.limit + 1])
+    by_content = {submission.content_id: submission for submission in found}
+    rows = of_project(request).filter(among("content_id", by_content))
+    if search.status:
+        rows = rows.filter(status=search.status)
+    order = {content: number for number, content in enumerate(by_content)}
+    messages = sorted(rows.defer("data"), key=lambda row: (order[row.content_id], row.pk))
+    messages = [row for row in messages if not (by_content[row.content_id].pk == last and row.pk <= after)]
+    shown = messages[: search.limit]
+    if len(messages) > search.limit:
+        further: str | None = cursor(by_content[shown[-1].content_id].pk, shown[-1].pk)
+    else:
+        further = cursor(found[-1].pk, _KEYS) if len(found) > search.limit else None
+    return {"messages": [answer(row, by_content[row.content_id]) for row in shown], "next": further}
+
+
+# Larger than any message's key.
+_KEYS = 2**63 - 1
+
+
+def _mails(request: HttpRequest, search: Search) -> QuerySet[Submission]:
+    """Index transactional_submission_of, or transactional_submission_by."""
+    found = Submission.objects.filter(project=project_of(request)).select_related("content")
+    found = found.defer("content__html", "content__text", "content__raw", "content__headers")
+    if search.template:
+        found = found.filter(template=search.template)
+    if search.tag:
+        found = found.filter(tags__contains=f"\n{search.tag}\n")
+    return Span(search.since, search.until).within(found, "accepted_at")
+
+
+def _to_one(request: HttpRequest, search: Search, handed_in: QuerySet[Submission]) -> dict[str, Any]:
+    """To one address: few. Index delivery_message_address."""
+    (last,) = read_cursor(search.cursor, int) if search.cursor else (0,)
+    rows = of_project(request).alias(key=Lower("address")).filter(key=search.to.lower())
+    if last:
+        rows = rows.filter(pk__lt=last)
+    if search.status:
+        rows = rows.filter(status=search.status)
+    found = list(rows.defer("data").order_by("-pk")[: search.limit + 1])
+    shown = found[: search.limit]
+    known = {mail.content_id: mail for mail in handed_in.filter(among("content_id", [row.content_id for row in shown]))}
+    further = cursor(shown[-1].pk) if len(found) > search.limit else None
+    return {"messages": [answer(row, known[row.content_id]) for row in shown if row.content_id in known], "next": further}
+
+
+def answer(message: Message, submission: Submission) -> dict[str, Any]:
+    content = submission.content
+    return {
+        "id": message.public_id,
+        "mail": content.public_id,
+        "to": message.address,
+        "sender": content.from_email,
+        "subject": content.subject,
+        "status": message.status,
+        "reply": message.reply,
+        "attempts": message.attempts,
+        "created_at": message.created_at,
+        "next_attempt_at": message.next_attempt_at if message.status in WAITING else None,
+        "settled_at": message.settled_at,
+        "template": submission.template,
+        "tags": submission.labels,
+        "metadata": submission.metadata,
+    }
+
+
+def one(request: HttpRequest, public_id: UUID) -> tuple[Message, Submission]:
+    """Raises Http404 for what is not of the key's project, too."""
+    message = of_project(request).filter(public_id=public_id).first()
+    handed_in = Submission.objects.select_related("content")
+    submission = handed_in.filter(content=message.content_id).first() if message else None
+    if message is None or submission is None:
+        raise Http404(_("There is no such message of this project."))
+    return message, submission
+
+
+@router.get("/messages/{uuid:public_id}", response=MessageOut, by_alias=True, summary="Look at a message")
+@needs(Scope.MESSAGES_READ)
+def get(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
+    return answer(*one(request, public_id))
+
+
+@router.get("/messages/{uuid:public_id}/events", response=EventsOut, summary="What happened to a message")
+@needs(Scope.MESSAGES_READ)
+def events(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
+    """In the order in which it happened."""
+    message, _submission = one(request, public_id)
+    rows = list(message.events.order_by("-pk")[:MOST_EVENTS])
+    return {
+        "events": [{name: getattr(row, name) for name in EventOut.model_fields} for row in sorted(rows, key=lambda row: (row.at, row.pk))]
+    }
+
+
+@router.post("/messages/{uuid:public_id}/cancel", response=MessageOut, by_alias=True, summary="Withdraw a message")
+@needs(Scope.MESSAGES_WRITE)
+def cancel(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
+    """One that still waits; 409 for one that is being handed over, or has been."""
+    message, submission = one(request, public_id)
+    if not queue.cancel(Message.objects.filter(pk=message.pk)):
+        message.refresh_from_db(fields=["status"])
+        raise Problem("conflict", _("The message does not wait any more: it is %(status)s.") % {"status": message.status})
+    message.refresh_from_db(fields=["status", "settled_at"])
+    return answer(message, submission)
+
+
+@router.post("/messages/{uuid:public_id}/resend", response={202: MessageOut}, by_alias=True, summary="Send a message again")
+@needs(Scope.MESSAGES_WRITE)
+def resend(request: HttpRequest, public_id: UUID, how: ResendIn | None = None) -> Status[dict[str, Any]]:
+    """A copy of it, as a message of its own, to the same address or to another; 409 once its words have been forgotten."""
+    message, submission = one(request, public_id)
+    try:
+        address = addresses.normalise(how.to) if how and how.to else message.address
+    except ValidationError as error:
+        raise Problem("invalid", error.messages[0], [Fault(pointer(["to"]), error.messages[0])]) from None
+    made = queue.copy(message, address)
+    if made is None:
+        raise Problem("conflict", _("What the message said has been forgotten."))
+    return Status(202, answer(made, submission))

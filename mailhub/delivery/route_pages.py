@@ -114,14 +114,18 @@ def _users(all_routes: Sequence[Route]) -> dict[int, list[User]]:
 
 def _panel(route: Route, users: Sequence[User], standings: Mapping[int, Sequence[Standing]], now: datetime) -> Panel:
     quotas = {pk: [quota_line(each) for each in found] for pk, found in standings.items()}
-    full = {pk: any(each.opens_at for each in found) for pk, found in standings.items()}
+    opens = {pk: max((each.opens_at for each in found if each.opens_at), default=None) for pk, found in standings.items()}
     members = list(route.members.all())
+    for member in members:
+        if (until := opens[member.relay_id]) and member.relay.is_available(now):
+            # As the next claim will have it.
+            member.relay.resting_until, member.relay.rest_reason = until, _("A quota is used up.")
     lines = []
     for member in members:
         total = sum(other.weight for other in members if other.position == member.position and named_mail(other) == named_mail(member))
         share = round(100 * member.weight / total)
         state, words = state_badge(member.relay, now), state_words(member.relay, now)
-        if full[member.relay_id] and member.relay.is_available(now):
+        if opens[member.relay_id] and member.relay.status == Relay.Status.ACTIVE:
             state, words = badge("resting", _("used up")), _("A quota is used up; its mail waits, or takes the next relay of its route.")
         lines.append(Line(member, named_mail(member), share, state, words, quotas[member.relay_id]))
     domains = {sender.domain_id: sender.domain for user in users for sender in user.senders}

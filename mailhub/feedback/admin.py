@@ -15,12 +15,24 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from mailhub.admin import BigTableAdmin, badge
+from mailhub.feedback import by_hand, callbacks, callers, incoming_pages, mailboxes
 from mailhub.feedback import callback_pages as pages
-from mailhub.feedback import callbacks, callers, mailboxes
 from mailhub.feedback.forms import MailboxForm
 from mailhub.feedback.models import Callback, IncomingMail, Mailbox, ParkedReport
 from mailhub.lib.states import WrongState
 from mailhub.relays.pages import demand, two_lines
+
+
+class Need(admin.SimpleListFilter):
+    title = _("need")
+    parameter_name = "open"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", gettext("for you to look at"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[IncomingMail]) -> QuerySet[IncomingMail]:
+        # Index feedback_incoming_open.
+        return queryset.filter(status__in=by_hand.OPEN) if self.value() == "open" else queryset
 
 
 @admin.register(IncomingMail)
@@ -31,8 +43,9 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
     empty_hint = _("Nothing has come back. Enter the mailbox that bounces arrive in, or have your mail server hand them over.")
     list_display = ("state", "title", "message", "proof", "received_at")
     list_display_links = ("title",)
-    list_filter = ("status",)
+    list_filter = (Need, "status")
     list_select_related = ("message",)
+    actions = ("dismiss", "read_again")
     fields = (
         "status", "kind", "subject", "sender", "rcpt_to", "mail_from", "source", "message", "proof", "reports", "tries", "received_at",
         "read_at",
@@ -40,6 +53,53 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
 
     class Media:
         css = {"all": ["relays/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        def page(route: str, view: Callable[..., HttpResponse], name: str) -> URLPattern:
+            return path(route, self.admin_site.admin_view(view), name=f"feedback_incomingmail_{name}")
+
+        return [
+            page("upload/", incoming_pages.upload, "upload"),
+            page("<int:pk>/match/", incoming_pages.match, "match"),
+            page("<int:pk>/dismiss/", incoming_pages.dismiss, "dismiss"),
+            page("<int:pk>/read-again/", incoming_pages.read_again, "read_again"),
+            page("<int:pk>/sample/", incoming_pages.sample, "sample"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        mail = self.get_object(request, object_id)
+        context: dict[str, Any] = {}
+        if mail:
+            moves = IncomingMail.MOVES[IncomingMail.Status(mail.status)]
+            context = {
+                "can_match": mail.status != "new"
+                and IncomingMail.Status.APPLIED in moves
+                and request.user.has_perm("delivery.view_message"),
+                "can_dismiss": IncomingMail.Status.DISMISSED in moves,
+                "can_read": IncomingMail.Status.NEW in moves and mail.raw is not None,
+                "has_words": mail.raw is not None,
+            }
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("feedback.change_incomingmail")
+
+    @admin.action(description=_("Dismiss"), permissions=["handle"])
+    def dismiss(self, request: HttpRequest, queryset: QuerySet[IncomingMail]) -> None:
+        count = by_hand.dismiss(queryset)
+        self.message_user(request, ngettext("%(n)s mail was dismissed.", "%(n)s mails were dismissed.", count) % {"n": count})
+
+    @admin.action(description=_("Read again"), permissions=["handle"])
+    def read_again(self, request: HttpRequest, queryset: QuerySet[IncomingMail]) -> None:
+        count = 0
+        for mail in queryset:
+            with contextlib.suppress(WrongState):
+                by_hand.read_again(mail)
+                count += 1
+        self.message_user(request, ngettext("%(n)s mail was read again.", "%(n)s mails were read again.", count) % {"n": count})
 
     @admin.display(description=_("incoming mail"))
     def title(self, mail: IncomingMail) -> SafeString:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -163,6 +163,15 @@ def _apply(mail: IncomingMail, match: Match, reading: Reading) -> IncomingMail.S
             source=f"mail {mail.digest} {place}",
         )
     return Status.APPLIED if claims else Status.NOTED
+
+
+def apply_by_hand(mail: IncomingMail, message: Message, reading: Reading) -> IncomingMail.Status:
+    """What it says is recorded with the message that staff chose, though it names a forwarded address instead of the message's own."""
+    if reading.kind not in (MailKind.BOUNCE, MailKind.DELIVERED, MailKind.COMPLAINT):
+        return Status.APPLIED
+    if len(reading.reports) == 1:
+        reading = replace(reading, reports=(replace(reading.reports[0], original_recipient=message.address),))
+    return _apply(mail, Match(message, Proof.STAFF), reading)
 
 
 def _claim(report: Report) -> tuple[str, str] | None:

@@ -215,7 +215,7 @@ def show_template(request: HttpRequest, template: Template, version: TemplateVer
 @of_template("change")
 def publish(request: HttpRequest, template: Template) -> HttpResponse:
     """Asks first, and says what changes."""
-    form = PublishForm(request.POST or None)
+    form = PublishForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
             version = template.publish(_user(request), form.cleaned_data["note"])
@@ -224,7 +224,7 @@ def publish(request: HttpRequest, template: Template) -> HttpResponse:
         else:
             return _told(request, template, _("Published as version %(number)s.") % {"number": version.number})
     title = _("Publish “%(template)s”?") % {"template": template}
-    context = {"template": template, "version": template.published, "form": form}
+    context = {"original": template, "version": template.published, "form": form}
     return page(request, "admin/transactional/template/publish.html", title, Template, **context)
 
 
@@ -234,7 +234,7 @@ def versions(request: HttpRequest, template: Template) -> HttpResponse:
     """All that were published, the newest first."""
     found = template.versions.select_related("published_by").defer("html", "text", "sample")
     title = _("Versions of “%(template)s”") % {"template": template}
-    return page(request, "admin/transactional/template/versions.html", title, Template, template=template, versions=found)
+    return page(request, "admin/transactional/template/versions.html", title, Template, original=template, versions=found)
 
 
 @require_safe
@@ -251,7 +251,7 @@ def _version(request: HttpRequest, template: Template, version: TemplateVersion,
     title = _("Version %(number)s") % {"number": version.number}
     current = template.published
     lines = differing(version, current) if current and current != version else []
-    context = {"template": template, "version": version, "said": said, "views": VIEWS, "lines": lines, "current": current}
+    context = {"original": template, "version": version, "said": said, "views": VIEWS, "lines": lines, "current": current}
     return page(request, "admin/transactional/template/version.html", title, Template, **context)
 
 
@@ -273,7 +273,7 @@ def roll_back(request: HttpRequest, template: Template, version: TemplateVersion
         return _told(request, template, _("Version %(number)s is what is sent now.") % {"number": version.number})
     title = _("Send version %(number)s again?") % {"number": version.number}
     back = reverse("admin:transactional_template_versions", args=[template.pk])
-    context = {"template": template, "version": version, "button": _("Send this version"), "back": back}
+    context = {"original": template, "version": version, "button": _("Send this version"), "back": back}
     return page(request, "admin/transactional/template/roll_back.html", title, Template, **context)
 
 
@@ -300,7 +300,7 @@ def test_template(request: HttpRequest, template: Template) -> HttpResponse:
             messages.success(request, format_html("{} {}", words, link))
             return redirect("admin:transactional_template_change", template.pk)
     title = _("Send a test of “%(template)s”") % {"template": template}
-    return page(request, "admin/transactional/template/test.html", title, Template, template=template, form=form)
+    return page(request, "admin/transactional/template/test.html", title, Template, original=template, form=form)
 
 
 def _told(request: HttpRequest, template: Template, words: str) -> HttpResponse:

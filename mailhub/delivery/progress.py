@@ -142,10 +142,11 @@ def obstacle(sender: Sender, stream: str, route: Route | None, now: datetime, de
         return _("The sender %(address)s is %(status)s.") % {"address": sender.email, "status": sender.get_status_display()}
     if route is None:
         return _("There is no route for this mail any more.")
-    if able := routing.serving(route, now):
+    if routing.serving(route, now):
         if QUEUE_OF[Stream(stream)] not in workers.served(now):
             return _("No worker is running that would send it.")
-        return left_alone([member.relay for member in able], now, destination)
+        # What one of them leaves alone takes the next.
+        return left_alone([relay for relay in route.relays.defer("secrets") if relay.is_available(now)], now, destination)
     relays = list(route.relays.order_by("resting_until"))
     resting = [relay for relay in relays if relay.status == Relay.Status.ACTIVE and relay.resting_until]
     if resting:

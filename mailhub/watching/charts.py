@@ -217,7 +217,9 @@ def percent(part: int, whole: int) -> str:
     if not whole:
         return "—"
     share = 100 * part / whole
-    return _("%(percent)s %%") % {"percent": number_format(share, decimal_pos=0 if share in (0, 100) else 2 if share < 1 else 1)}
+    places = 0 if share in (0, 100) else 2 if share < 1 else 1
+    # Rounded first: number_format() cuts off.
+    return _("%(percent)s %%") % {"percent": number_format(round(share, places), decimal_pos=places)}
 
 
 def brief(seconds: int) -> str:

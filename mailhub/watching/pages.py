@@ -148,7 +148,7 @@ def _destinations(start: datetime, now: datetime, only: dict[str, Any], link: Li
     found = throughput.between(start, now + timedelta(hours=1), "destination_key", **only)
     known = {row.pk: str(row) for row in Destination.objects.all()}
     rows = [_row(known.get(key, key), link(destination=key), counts) for (key,), counts in found.items()]
-    return sorted(rows, key=lambda row: -row["counts"].tries)
+    return sorted(rows, key=lambda row: (-row["counts"].tries, row["name"]))
 
 
 def _addresses(start: datetime, now: datetime, only: dict[str, Any], link: Link) -> list[dict[str, Any]]:

@@ -150,6 +150,14 @@ def test_a_paused_destination_stays_so_until_somebody_lets_it_go(relays: tuple[R
     only("bounces-pause")
     tally(relays[0], accepted=900, bounced=100)
     troubles.evaluate()
+    relays[1].pause()
+    world.make_batch(sender, 1)
+    Worker.objects.create(node="here", queue="bulk", started_at=clock.now(), beat_at=clock.now())
+    assert "Mail to Gmail is left alone until" in progress.obstacle(sender, "campaign", None, clock.now())
+    assert "Too many addresses do not exist" in progress.obstacle(sender, "campaign", None, clock.now(), "gmail")
+    assert progress.obstacle(sender, "campaign", None, clock.now(), "yahoo") == ""
+    relays[1].resume()
+    assert progress.obstacle(sender, "campaign", None, clock.now(), "gmail") == ""
     parking = Parking.objects.get()
     assert (parking.relay, parking.destination_id, parking.reason) == (relays[0], "gmail", "Too many addresses do not exist")
     Throughput.objects.all().delete()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.test import Client
 from pytest_django.fixtures import Settings
 
@@ -169,3 +172,13 @@ def test_who_may_only_look_does_nothing_and_sees_no_secret(
     assert endpoint.secret not in words
     assert "Send a test event" not in words
     assert receiver.heard == []
+
+
+def test_secrets_are_encrypted_anew_with_the_others(endpoint: Endpoint, settings: Settings) -> None:
+    endpoint.rotate()
+    before = Endpoint.objects.values_list("secret", "old_secret").get()
+    new = Fernet.generate_key().decode()
+    settings.MAILHUB_ENCRYPTION_KEYS = [new, *settings.MAILHUB_ENCRYPTION_KEYS]
+    call_command("rotate_keys", stdout=StringIO())
+    settings.MAILHUB_ENCRYPTION_KEYS = [new]
+    assert Endpoint.objects.values_list("secret", "old_secret").get() == before

@@ -59,13 +59,13 @@ def rotated(model: type[Model], column: str) -> Iterator[tuple[Any, str]]:
     """Each row's key, and what its secret was encrypted with: "first", "old" (and is no more), or "locked", which no key opens."""
     cipher, first = fields.cipher(), Fernet(settings.MAILHUB_ENCRYPTION_KEYS[0])
     # As it stands in the table: the field itself would open it.
-    rows = model._base_manager.annotate(token=Cast(column, TextField())).filter(token__isnull=False).order_by("pk")
+    rows = model._base_manager.annotate(ciphertext=Cast(column, TextField())).filter(ciphertext__isnull=False).order_by("pk")
     last: Any = None
     while True:
         with transaction.atomic():
             found = []
             after = rows if last is None else rows.filter(pk__gt=last)
-            for last, token in after.select_for_update().values_list("pk", "token")[:CHUNK]:
+            for last, token in after.select_for_update().values_list("pk", "ciphertext")[:CHUNK]:
                 state, fresh = turned(cipher, first, token)
                 if state == "old":
                     model._base_manager.filter(pk=last).update(**{column: Value(fresh, TextField())})

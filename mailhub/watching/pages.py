@@ -55,7 +55,7 @@ def deliverability(request: HttpRequest) -> HttpResponse:
     demand(request, "watching.view_deliverability")
     now = clock.now()
     span = charts.SPANS.get(request.GET.get("span", ""), charts.SPANS["day"])
-    chosen = {name: request.GET.get(name, "") for name in ("relay", "destination", "source")}
+    chosen = {name: request.GET.get(name, "").replace("\0", "") for name in ("relay", "destination", "source")}
     chosen["relay"] = chosen["relay"] if chosen["relay"].isascii() and chosen["relay"].isdigit() and len(chosen["relay"]) < 19 else ""
     keys = {"relay_key": int(chosen["relay"] or 0), "destination_key": chosen["destination"], "source": chosen["source"]}
     only: dict[str, Any] = {name: value for name, value in keys.items() if value}
@@ -108,7 +108,7 @@ def _chosen(chosen: dict[str, str], link: Link) -> list[dict[str, str]]:
         name = str(row or chosen["destination"])
         found.append({"kind": str(Destination._meta.verbose_name), "name": name, "url": url, "off": link(destination="")})
     if chosen["source"]:
-        ip = DedicatedIP.objects.filter(address=chosen["source"]).first()
+        ip = next((ip for ip in DedicatedIP.objects.only("address") if ip.address == chosen["source"]), None)
         url = page("relays_dedicatedip_change", ip.pk) if ip else ""
         found.append({"kind": str(DedicatedIP._meta.verbose_name), "name": chosen["source"], "url": url, "off": link(source="")})
     return found

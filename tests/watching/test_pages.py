@@ -61,7 +61,7 @@ def test_each_relay_destination_and_address_is_seen_alone(tallies: Any, admin_cl
 
 
 @pytest.mark.parametrize(
-    "asked", [{"relay": "²"}, {"relay": "9" * 30}, {"span": "century"}, {"relay": "7"}, {"destination": "<b>", "source": "'"}]
+    "asked", [{"relay": "²"}, {"relay": "9" * 30}, {"span": "century"}, {"relay": "7"}, {"destination": "<b>\0", "source": "'"}]
 )
 def test_whatever_is_asked_for_has_an_answer(asked: dict[str, str], relays: tuple[Relay, Relay], admin_client: Client) -> None:
     page = text(admin_client, PAGE, **asked)

@@ -179,7 +179,7 @@ def _without_copy(text: str) -> str:
     lines = text.split("\n")
     for place, line in enumerate(lines):
         if marks.RETURNED_BELOW.match(line):
-            header = []
+            header: list[str] = []
             for below in lines[place + 1 :]:
                 if header and not below.strip():
                     break

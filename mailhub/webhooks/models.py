@@ -75,7 +75,8 @@ class Endpoint(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        self.secret = self.secret or signing.new_secret()
+        if self._state.adding and not self.secret:
+            self.secret = signing.new_secret()
         super().save(*args, **kwargs)
 
     def secrets(self, at: datetime) -> list[str]:

@@ -135,6 +135,7 @@ class _Round:
 
     async def _serve(self, endpoint: Endpoint) -> None:
         try:
+            await _database(endpoint.refresh_from_db, fields=["secret", "old_secret", "old_secret_until"])
             while time.monotonic() < self.end and (chosen := await self._next(endpoint)):
                 delivery, found = chosen
                 answer = await post(endpoint, delivery, found.events)
@@ -142,6 +143,9 @@ class _Round:
                     break
         except LeaseLost:
             pass
+        except Exception as error:  # noqa: BLE001  one that cannot be posted to, as when no key opens its secret, holds up no other
+            logger.exception("posting to webhook %s failed", endpoint.pk)
+            await _database(rest, endpoint, str(error))
         finally:
             await _database(release, endpoint)
 
@@ -205,8 +209,17 @@ def lease_due() -> list[Endpoint]:
         free = Q(leased_until__isnull=True) | Q(leased_until__lte=now)
         if Endpoint.objects.filter(free, pk=pk, status=Endpoint.Status.ACTIVE).update(lease=lease, leased_until=now + LEASE):
             # Read only now: whoever had it before may have moved its cursor.
-            taken += Endpoint.objects.filter(pk=pk, lease=lease)
+            taken += Endpoint.objects.filter(pk=pk, lease=lease).defer("secret", "old_secret")
     return taken
+
+
+def rest(endpoint: Endpoint, problem: str) -> None:
+    """Nothing was posted, by a fault of our own: later."""
+    tries = endpoint.tries + 1
+    next_attempt_at = clock.now() + backoff.delay(tries, FIRST)
+    Endpoint.objects.filter(pk=endpoint.pk, lease=endpoint.lease).update(
+        tries=tries, next_attempt_at=next_attempt_at, problem=problem[:500]
+    )
 
 
 def release(endpoint: Endpoint) -> None:

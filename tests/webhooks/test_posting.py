@@ -368,6 +368,18 @@ def test_one_that_does_not_answer_holds_up_no_other(
         assert receiver.keys == slow.keys == keys
 
 
+def test_one_whose_secret_no_key_opens_holds_up_no_other(endpoint: Endpoint, message: Message, receiver: Receiver) -> None:
+    locked = Endpoint.objects.create(name="Locked", url=receiver.url)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE webhooks_endpoint SET secret = 'gAAAA' WHERE id = %s", [locked.pk])
+    keys = happen(message, "sent")
+    posting.post_due()
+    assert receiver.keys == keys
+    problem, tries, next_attempt_at = Endpoint.objects.values_list("problem", "tries", "next_attempt_at").get(pk=locked.pk)
+    assert "MAILHUB_ENCRYPTION_KEYS" in problem
+    assert (tries, bool(next_attempt_at)) == (1, True)
+
+
 # ----------------------------------------------------------------------------------------------------------------------- by hand
 
 

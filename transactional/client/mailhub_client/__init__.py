@@ -5,4 +5,3 @@ from __future__ import annotations
 from mailhub_client.backend import EmailBackend
 
 __all__ = ["EmailBackend"]
-__version__ = "0.1.0"

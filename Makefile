@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
 
-.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults bounce-score lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults kills api-fuzz bounce-score lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -52,6 +52,13 @@ size: .venv/dev ## what becomes of it with ten million messages and two million 
 faults: .venv/dev ## kills, cuts off and starves everything at random points, and counts what is lost or doubled; FAULTS="--points 5" for less
 	scripts/install_packages
 	scripts/with_postgresql $(BIN)/python -m tests.faults $(FAULTS)
+
+kills: .venv/dev ## kills the web server and the SMTP server while 5,000 mails are handed in at each, and counts what arrives; KILLS=500 for fewer
+	scripts/install_packages
+	KILLS_MAILS=$(or $(KILLS),5000) scripts/with_postgresql $(BIN)/pytest -q -s tests/transactional/test_api_process.py
+
+api-fuzz: .venv/dev ## asks the HTTP API for long whatever its document allows, and what it forbids
+	API_QUESTIONS=200 $(BIN)/pytest -q tests/test_api_document.py
 
 format: .venv/dev ## put the code into shape
 	$(BIN)/ruff check --fix .

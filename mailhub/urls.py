@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from mailhub import health
 from mailhub.api import api, missing
@@ -18,7 +18,8 @@ urlpatterns = [
     path("admin/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
-    path("api/v1/<path:rest>", missing),
+    # Line breaks, too, which <path:...> leaves out.
+    re_path(r"^api/v1/(?P<rest>[\s\S]*)$", missing),
     path("", include("mailhub.senders.urls")),
     path("", include("mailhub.feedback.urls")),
     path("", include("mailhub.delivery.urls")),

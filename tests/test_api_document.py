@@ -124,7 +124,7 @@ def test_the_page_about_it_is_our_own_and_clean(client: Client, db: None) -> Non
     assert client.get(reverse("api:openapi-json")).json()["info"]["title"] == "MailHub"
 
 
-@pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v1/messages/1"])
+@pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v1/messages/1", "/api/v1/templates/%0A"])
 def test_what_is_not_there_is_answered_as_a_problem(client: Client, path: str) -> None:
     answer = client.post(path, b"{}", content_type="application/json")
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")

@@ -136,7 +136,7 @@ def follow() -> int:
     count = 0
     for event in told.filter(Exists(still)).select_related("message").order_by("recorded_at"):
         campaign = Campaign.objects.filter(batch=event.message.batch_id).first()
-        contact = Contact.objects.filter(pk=event.message.recipient_ref).first()
+        contact = Contact.objects.filter(pk=event.message.recipient_ref or 0).first()
         if campaign and contact:
             lists = campaign.lists.filter(
                 subscriptions__contact=contact, subscriptions__status=Status.SUBSCRIBED, subscriptions__changed_at__lt=event.at

@@ -33,8 +33,8 @@ class Answer:
     """Whether one kind of mail reaches the address."""
 
     name: str
-    #: what keeps it back, with what to do: none where nothing does
-    reasons: list[tuple[str, str]]
+    #: what keeps it back, in lines, the last of which say what to do: none where nothing does
+    reasons: list[list[str]]
 
 
 @require_safe
@@ -116,26 +116,30 @@ def _answers(address: str, contact: Contact | None, held: list[Suppression]) -> 
             yield Answer(_("Mail of the project “%(project)s”") % {"project": _project(row)}, [_reason(row)])
     reasons = [_reason(row) for row in everybody]
     if contact is None:
-        reasons.append((_("Nobody of that address is among the contacts."), _("Import or add the person, with their consent.")))
+        reasons.append([_("Nobody of that address is among the contacts."), _("Import or add the person, with their consent.")])
     else:
         reasons += _of_lists(contact)
     yield Answer(_("Campaigns"), reasons)
 
 
-def _of_lists(contact: Contact) -> list[tuple[str, str]]:
+def _of_lists(contact: Contact) -> list[list[str]]:
     rows = list(contact.subscriptions.all())
     if any(row.status == Subscription.Status.SUBSCRIBED and row.consent_id for row in rows):
         return []
     if any(row.status == Subscription.Status.UNSUBSCRIBED for row in rows):
-        return [(_("They have unsubscribed."), _("Leave it so, unless they ask to be subscribed again."))]
+        return [[_("They have unsubscribed."), _("Leave it so, unless they ask to be subscribed again.")]]
     if rows:
-        return [(_("They are on lists, but no consent is on record."), _("Record their consent on the contact's page."))]
-    return [(_("They are on no list."), _("Subscribe them on the contact's page, with their consent."))]
+        return [[_("They are on lists, but no consent is on record."), _("Record their consent on the contact's page.")]]
+    return [[_("They are on no list."), _("Subscribe them on the contact's page, with their consent.")]]
 
 
-def _reason(row: Suppression) -> tuple[str, str]:
+def _reason(row: Suppression) -> list[str]:
     words = str(row.get_reason_display())
-    words = words[:1].upper() + words[1:] + (f": {row.detail}" if row.detail else ".")
+    lines = [words[:1].upper() + words[1:]]
+    if row.detail:
+        lines.append(row.detail)
+    if row.expires_at:
+        lines.append(_("It holds until %(when)s.") % {"when": progress.moment(row.expires_at)})
     remedies = {
         Suppression.Reason.BOUNCE: _(
             "Ask the person by another way for an address that works. Lift it only if you know that this one does."
@@ -145,10 +149,7 @@ def _reason(row: Suppression) -> tuple[str, str]:
         Suppression.Reason.UNSUBSCRIBE: _("Leave it so, unless they ask to get mail again."),
         Suppression.Reason.MANUAL: _("Ask whoever entered it."),
     }
-    remedy = remedies[Suppression.Reason(row.reason)]
-    if row.expires_at:
-        remedy = _("It holds until %(when)s.") % {"when": progress.moment(row.expires_at)} + " " + remedy
-    return words, remedy
+    return [*lines, remedies[Suppression.Reason(row.reason)]]
 
 
 def _ended(row: Suppression) -> bool:

@@ -173,19 +173,20 @@ def worn_out(events: Collection[Event]) -> dict[str, Event]:
     now = clock.now()
     since = now - timedelta(days=settings.MAILHUB_SOFT_BOUNCE_DAYS)
     mine = Message.objects.order_by().alias(key=Lower("address")).filter(key__in=last, created_at__gte=since - QUEUED_AT_MOST)
-    rows = {pk: row for pk, *row in mine.values_list("pk", "address", "status", "settled_at")}
+    rows = {message.pk: message for message in mine.only("pk", "address", "status", "settled_at")}
     got: dict[str, datetime] = {}
-    for address, status, settled_at in rows.values():
+    for message in rows.values():
+        at = message.settled_at
         # What a relay took may still come back from it.
-        if settled_at and (status == Status.DELIVERED or (status == Status.SENT and settled_at < now - COMES_BACK_WITHIN)):
-            key = addresses.key(address)
-            got[key] = max(got.get(key, settled_at), settled_at)
+        if at and (message.status == Status.DELIVERED or (message.status == Status.SENT and at < now - COMES_BACK_WITHIN)):
+            key = addresses.key(message.address)
+            got[key] = max(got.get(key, at), at)
     told = Event.objects.filter(message__in=rows, type=Event.Type.BOUNCED, kind=Event.Kind.SOFT, category__in=MAILBOX, at__gte=since)
     failed: dict[str, set[int]] = defaultdict(set)
-    for message, at in told.order_by().values_list("message_id", "at"):
-        key = addresses.key(rows[message][0])
-        if key not in got or at > got[key]:
-            failed[key].add(message)
+    for pk, bounced_at in told.order_by().values_list("message_id", "at"):
+        key = addresses.key(rows[pk].address)
+        if key not in got or bounced_at > got[key]:
+            failed[key].add(pk)
     return {key: last[key] for key, messages in failed.items() if len(messages) >= most}
 
 

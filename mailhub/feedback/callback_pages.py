@@ -122,6 +122,7 @@ def standing(relay: Relay, url: CallbackURL | None) -> dict[str, Any]:
         "probes": relay.probes.select_related("sender")[:5],
         "can_call_back": relay.kind in callers.CALLERS or relay.kind == "smtp",
         "direct": relay.is_direct,
+        "by_service": relay.kind in callers.CALLERS,
     }
     if url is None:
         return found

@@ -218,7 +218,7 @@ class Probe(models.Model):
     """A test mail to a bad address: that its bounce comes back to the return path of its own shows that the relay keeps those."""
 
     class Status(models.TextChoices):
-        WAITING = "waiting", _("waiting")  # was accepted; nothing has come back yet
+        WAITING = "waiting", _("answer awaited")  # was accepted; nothing has come back yet
         KEPT = "kept", _("return path kept")  # its bounce came to the return path that it had
         CALLBACK = "callback", _("told by callback")  # the service told us, and nothing came to the return path in time
         REFUSED = "refused", _("refused")  # by the relay at once: nobody knows what it does with what it takes
@@ -318,7 +318,7 @@ class Callback(models.Model):
     asks = models.BooleanField(default=False, editable=False)
     # Of its events so many have been seen to.
     position = models.PositiveIntegerField(_("events"), default=0)
-    recorded = models.PositiveIntegerField(_("recorded"), default=0)
+    recorded = models.PositiveIntegerField(_("recorded events"), default=0)
     parked = models.PositiveIntegerField(_("parked"), default=0)
     # Not about mail of ours, or nothing that we keep.
     passed = models.PositiveIntegerField(_("passed over"), default=0)

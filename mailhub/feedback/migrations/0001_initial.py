@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
             name='Probe',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('waiting', 'waiting'), ('kept', 'return path kept'), ('callback', 'told by callback'), ('refused', 'refused'), ('silent', 'nothing came back')], default='waiting', max_length=10, verbose_name='status')),
+                ('status', models.CharField(choices=[('waiting', 'answer awaited'), ('kept', 'return path kept'), ('callback', 'told by callback'), ('refused', 'refused'), ('silent', 'nothing came back')], default='waiting', max_length=10, verbose_name='status')),
                 ('to', models.CharField(max_length=320, verbose_name='recipient')),
                 ('return_path', models.CharField(max_length=320, verbose_name='return path')),
                 ('accepted', models.BooleanField(default=False, verbose_name='accepted by relay')),

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 ('size', models.PositiveIntegerField(verbose_name='size')),
                 ('asks', models.BooleanField(default=False, editable=False)),
                 ('position', models.PositiveIntegerField(default=0, verbose_name='events')),
-                ('recorded', models.PositiveIntegerField(default=0, verbose_name='recorded')),
+                ('recorded', models.PositiveIntegerField(default=0, verbose_name='recorded events')),
                 ('parked', models.PositiveIntegerField(default=0, verbose_name='parked')),
                 ('passed', models.PositiveIntegerField(default=0, verbose_name='passed over')),
                 ('unread', models.PositiveIntegerField(default=0, verbose_name='not readable')),

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST
 from mailhub.feedback import callbacks, callers, probes, signatures, topics
 from mailhub.feedback.models import Callback, CallbackURL, ParkedReport, new_token
 from mailhub.feedback.signatures import Why
-from mailhub.lib import addresses
+from mailhub.lib import addresses, signing
 from mailhub.relays.models import Relay
 from mailhub.relays.pages import demand, page
 from mailhub.senders.models import Domain, Sender
@@ -88,8 +88,8 @@ def is_public_key(text: str) -> bool:
 
 def is_svix_key(text: str) -> bool:
     try:
-        signatures.signing.key(text.strip())
-    except signatures.signing.BadSecret:
+        signing.key(text.strip())
+    except signing.BadSecret:
         return False
     return True
 
@@ -156,7 +156,7 @@ def set_up(request: HttpRequest, relay_pk: int) -> HttpResponse:
     return redirect("admin:feedback_callback_relay", relay.pk)
 
 
-def first_secrets(relay: Relay, service: str) -> dict[str, str]:
+def first_secrets(relay: Relay, service: str) -> Any:
     scheme = callers.CALLERS[service].scheme
     if scheme.password:
         return {"password": secrets.token_urlsafe(24)}

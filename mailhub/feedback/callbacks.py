@@ -423,7 +423,7 @@ def match(relay: int, claims: Sequence[Claim]) -> list[int | ParkedReport.Why]:
     found: list[int | ParkedReport.Why] = []
     for claim in claims:
         # The public id is the stronger mark: our own numbers begin anew with a new database.
-        message = by_id.get(claim.public_id) if claim.public_id else by_number.get(claim.number)  # type: ignore[arg-type]
+        message = by_id.get(claim.public_id) if claim.public_id else by_number.get(claim.number)
         if message is None:
             found.append(ParkedReport.Why.UNKNOWN)
         elif addresses.key(claim.recipient) != addresses.key(message[2]):

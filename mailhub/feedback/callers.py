@@ -32,7 +32,7 @@ class Scheme:
 
     verify: Verify
     #: what staff enter, by its name among the secrets -> (label, where it stands)
-    fields: Mapping[str, tuple[str | Promise, str | Promise]]
+    fields: Mapping[str, tuple[Any, Any]]
     #: instead we make a password, which is part of the address
     password: bool = False
 
@@ -186,7 +186,7 @@ def sparkpost(*names: str) -> Callable[[Any], str]:
     """Whichever class of event it is in."""
 
     def read(event: Any) -> str:
-        inner = next(iter((dig(event, "msys") or {}).values()), {})
+        inner: Any = next(iter((dig(event, "msys") or {}).values()), {})
         return next((str(inner[name]) for name in names if inner.get(name)), "")
 
     return read

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.test import Client
@@ -14,6 +15,7 @@ from mailhub.delivery.models import Attempt, Event, Message, Suppression
 from mailhub.feedback import callbacks, callers, tasks, topics
 from mailhub.feedback.models import Callback, CallbackURL, ParkedReport, Probe
 from mailhub.lib import http
+from mailhub.lib.replies import classify, tables
 from mailhub.relays.models import Relay
 from mailhub.senders import return_path
 from tests.delivery.world import Status, make_relay, post
@@ -78,7 +80,7 @@ def told(message: Message) -> tuple[str, list[tuple[str, str, str]], bool]:
     return message.status, events, Suppression.objects.exists()
 
 
-UNTOUCHED = (Status.SENT, [], False)
+UNTOUCHED: Any = (Status.SENT, [], False)
 BOUNCED = (Status.BOUNCED, [("bounced", "hard", "user_unknown")], True)
 
 
@@ -231,17 +233,11 @@ def test_our_signed_header_outweighs_a_number(sent: Message) -> None:
     """Numbers begin anew with a new database, and a copy of an installation has the same."""
     url = open_url("resend")
     event = services.resend_event(sent.pk, TARO)
-    event["data"]["headers"].append({"name": "X-MailHub-ID", "value": return_path.token(services_uuid())})
+    event["data"]["headers"].append({"name": "X-MailHub-ID", "value": return_path.token(UUID(int=7))})
     tell(url, event)
     callbacks.work_off()
     assert told(sent) == UNTOUCHED
     assert ParkedReport.objects.get().why == "unknown"
-
-
-def services_uuid() -> Any:
-    import uuid
-
-    return uuid.UUID(int=7)
 
 
 def test_mail_that_is_none_of_ours_is_passed_over(sent: Message) -> None:
@@ -502,3 +498,35 @@ def test_bodies_are_forgotten_before_the_rest(sent: Message, settings: Any) -> N
     assert (Callback.objects.filter(body=None).count(), ParkedReport.objects.count()) == (2, 0)
     Callback.objects.update(received_at=timezone.now() - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS + 1))
     assert callbacks.forget() == 2
+
+
+def test_every_word_of_a_service_is_one_of_a_service_that_calls_back() -> None:
+    words = [label for label in tables.labels() if "/" in label and not label.startswith(("permanent/", "transient/", "undetermined/"))]
+    assert {word.partition("/")[0] for word in words} <= set(callers.CALLERS)
+    assert {word for word in words if word != word.lower()} == set(), "they are looked up in lower case"
+
+
+@pytest.mark.parametrize(
+    ("service", "event", "reason"),
+    [
+        ("sendgrid", {"event": "dropped", "reason": "Bounced Address"}, "Bounced Address"),
+        ("sendgrid", {"event": "bounce", "type": "blocked"}, "blocked"),
+        ("mailgun", {"event-data": {"severity": "permanent", "reason": "suppress-bounce"}}, "suppress-bounce"),
+        ("mailgun", {"event-data": {"severity": "temporary", "reason": "generic"}}, "temporary"),
+        ("sparkpost", {"msys": {"message_event": {"bounce_class": "22"}}}, "22"),
+        ("resend", {"data": {"bounce": {"type": "Transient", "subType": "MailboxFull"}}}, "Transient MailboxFull"),
+        ("unisender_go", {"delivery_info": {"delivery_status": "err_mailbox_full"}}, "err_mailbox_full"),
+        ("amazon_ses", {"bounce": {"bounceType": "Transient", "bounceSubType": "MailboxFull"}}, "Transient/MailboxFull"),
+        ("mailjet", {"error": "quota exceeded"}, "quota exceeded"),
+        ("mailtrap", {"event": "soft bounce"}, "soft bounce"),
+        ("mandrill", {"event": "soft_bounce", "msg": {"bounce_description": "mailbox_full"}}, "mailbox_full"),
+        ("postmark", {"Type": "DnsError"}, "DnsError"),
+        ("mailersend", {"data": {"type": "soft_bounced"}}, "soft_bounced"),
+        ("brevo", {"event": "soft_bounce"}, "soft_bounce"),
+    ],
+)
+def test_what_a_service_calls_a_reason_is_known_and_proves_nothing_unless_it_says_so(service: str, event: Any, reason: str) -> None:
+    assert callers.CALLERS[service].reason(event) == reason
+    label = reason if service == "amazon_ses" else f"{service}/{reason}"
+    assert label.lower() in tables.labels()
+    assert classify.labelled_or_said(label, "").kind == "soft"

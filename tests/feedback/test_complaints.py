@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mailhub.delivery.models import Message, Suppression
@@ -64,7 +66,7 @@ def told(message: Message) -> tuple[str, list[str], list[tuple[str, str]]]:
 
 
 COMPLAINED = (Status.COMPLAINED, ["complained"], [(TARO, "complaint")])
-UNTOUCHED = (Status.SENT, [], [])
+UNTOUCHED: Any = (Status.SENT, [], [])
 
 
 NAMED = (

@@ -172,15 +172,17 @@ def _record(hits: Sequence[Hit]) -> None:
         if content is None or (hit.number and not tracking.shown(content.links, hit.number)):
             continue
         found = signs[hit.pk]
-        count = counts[hit.content_key, hit.number]
-        count["times" if found in PEOPLE else "machines"] += 1
-        count["proxied"] += found == Sign.PROXY
+        is_shared = tracking.is_shared(content)
+        if is_shared:
+            count = counts[hit.content_key, hit.number]
+            count["times" if found in PEOPLE else "machines"] += 1
+            count["proxied"] += found == Sign.PROXY
         message = known.get(hit.message_key)
         # Who has unsubscribed is not watched any more; and a token names both, so they belong together unless a key leaked.
         if message is None or message.left or message.content != hit.content_key:
             continue
         reports.append(_report(hit, content, found))
-        if found in PEOPLE:
+        if found in PEOPLE and is_shared:
             fresh[hit.content_key, hit.number].add(hit.message_key)
     _count_messages(fresh, contents, counts)
     events.record_all(reports)

@@ -45,17 +45,24 @@ def allowed() -> bool:
     return settings.MAILHUB_TRACKING != "off"
 
 
+def is_shared(content: Content) -> bool:
+    """Whether many get it, so that what is told of it alone tells of nobody: a campaign's, which has an unsubscribe link."""
+    return bool(content.unsubscribe_base)
+
+
 def switch_on(content: Content, *, opens: bool, clicks: bool, host: str = "") -> Content:
     """Have the unsaved `content` tell of opens and clicks, as far as the installation allows it; returns it. `host`: the name that its
     sender's domain has for links, where it has one."""
     if not allowed() or content.raw is not None or not content.html or not (opens or clicks):
+        return content
+    if settings.MAILHUB_TRACKING == "anonymous" and not is_shared(content):
         return content
     base = f"https://{host}" if host else settings.MAILHUB_PUBLIC_URL
     content.tracking_base = base + reverse("open", args=["-"]).removesuffix("o/-")
     content.tracks_opens = opens
     if clicks:
         # Of mail without an unsubscribe link, which is no campaign's, no link is stored that is one person's: it may be a password's.
-        content.links = list(targets(content.html, personal=bool(content.unsubscribe_base)))
+        content.links = list(targets(content.html, personal=is_shared(content)))
     return content
 
 

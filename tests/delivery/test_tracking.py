@@ -275,6 +275,25 @@ def test_anonymous_mails_are_all_alike_and_only_counted(sender: Sender, client: 
     assert LinkCount.objects.get().times == 2
 
 
+def test_a_mail_to_one_person_is_recorded_with_its_message_alone_and_not_at_all_where_nobody_is_to_be_known(
+    sender: Sender, settings: Settings
+) -> None:
+    html = '<a href="https://shop.example/">x</a>'
+    content = tracking.switch_on(Content(html=html, from_email=sender.email), opens=True, clicks=True)
+    content.save()
+    message = queue.new(Stream.TRANSACTIONAL, content=content, sender=sender, address="taro@example.net")
+    message.save()
+    hits.take(content.pk, message.pk, 1, "")
+    assert work_off() == 1
+    assert message.events.get().detail == "https://shop.example/"
+    assert not LinkCount.objects.exists()
+    settings.MAILHUB_TRACKING = "anonymous"
+    assert tracking.switch_on(Content(html=html, from_email=sender.email), opens=True, clicks=True).tracking_base == ""
+    hits.take(content.pk, message.pk, 1, "")
+    assert work_off() == 1
+    assert message.events.count() == 1 and not LinkCount.objects.exists()
+
+
 def test_who_has_left_is_not_watched_any_more(sender: Sender) -> None:
     message = sent(sender, make(sender))
     Event.objects.create(message=message, type="unsubscribed", at=clock.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -166,11 +167,23 @@ def test_drains_follow_a_move(relay: Relay, new: Relay, sender: Sender) -> None:
     assert all(60 <= load.accepted <= 140 for load in carried_now.values())
 
 
+def test_every_verb_from_every_state(relay: Relay, new: Relay) -> None:
+    verbs = {"held": Move.hold, "running": Move.go_on, "done": lambda move: moves.step(move, 100), "back": moves.turn_back}
+    seen = set()
+    for source in Move.Status.values:
+        for target, verb in verbs.items():
+            move = moves.start(make_sender(), Stream.CAMPAIGN, relay, new, 10)
+            Move.objects.filter(pk=move.pk).update(status=source)
+            with suppress(WrongState):
+                verb(Move.objects.get(pk=move.pk))
+            move.refresh_from_db()
+            if move.status != source:
+                assert move.status == target
+                seen.add((source, target))
+    assert seen == {(str(source), str(target)) for source, targets in Move.MOVES.items() for target in targets}
+
+
 # --------------------------------------------------------------------------------------------------------------------- report
-
-
-def settle(relay: Relay, *what: tuple[Message, object, object]) -> None:
-    queue.settle(hold_of(relay), [outcome(message, status, reply) for message, status, reply in what])
 
 
 def hold_of(relay: Relay) -> Lease:

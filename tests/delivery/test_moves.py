@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -18,8 +21,23 @@ from mailhub.delivery.models import Attempt, CarriedUpTo, Lease, Message, Move
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
+from mailhub.relays.providers import memory
 from mailhub.senders.models import Sender
-from tests.delivery.world import LATER, NOBODY, Status, books, hold, make_batch, make_relay, make_route, make_sender, outcome, post
+from tests.delivery.world import (
+    LATER,
+    NOBODY,
+    Status,
+    books,
+    hold,
+    make_batch,
+    make_relay,
+    make_route,
+    make_sender,
+    outcome,
+    post,
+    postgresql_only,
+)
+from tests.installation import until
 
 pytestmark = pytest.mark.django_db
 
@@ -165,6 +183,37 @@ def test_drains_follow_a_move(relay: Relay, new: Relay, sender: Sender) -> None:
     carried_now = dict(moves.report(move))
     assert sum(load.accepted for load in carried_now.values()) == 200
     assert all(60 <= load.accepted <= 140 for load in carried_now.values())
+
+
+@postgresql_only
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_lost_or_doubled_while_drains_run(relay: Relay, new: Relay, sender: Sender) -> None:
+    make_batch(sender, 600)
+    post(sender, 100)
+    over = threading.Event()
+
+    def drain(each: Relay) -> None:
+        try:
+            while not over.wait(0.05):
+                engine.drain(each, "bulk")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        drains = [threads.submit(drain, each) for each in (relay, new)]
+        try:
+            campaigns, single = (moves.start(sender, stream, relay, new, 20) for stream in (Stream.CAMPAIGN, Stream.TRANSACTIONAL))
+            moves.step(campaigns)
+            moves.step(single, 100)
+            moves.turn_back(campaigns)
+            until(lambda: not Message.objects.exclude(status=Status.SENT).exists())
+        finally:
+            over.set()
+    for each in drains:
+        each.result()
+    took = Counter(envelope.rcpt_to for mails in memory.taken.values() for envelope in mails)
+    assert len(took) == 700 and set(took.values()) == {1}
+    assert books() == {Status.SENT: 700}
 
 
 def test_every_verb_from_every_state(relay: Relay, new: Relay) -> None:

@@ -47,6 +47,7 @@ def of(category: str, kind: str) -> str:
         "system": _("Wait: it is theirs to repair. If it lasts for days, write to their postmaster."),
         "temporary": _("Wait: it may go better tomorrow. If it goes on, send more slowly to this destination."),
         "complaint": _(
-            "Mail less often, make leaving easier, and leave out those who have not opened for long. Over 0.3 % Gmail shuts its doors."
+            "Mail less often, make leaving easier, and leave out those who have not opened for long."
+            " Over three in a thousand, Gmail shuts its doors."
         ),
     }.get(category, _("Read the reply: nobody has told MailHub yet what it means."))

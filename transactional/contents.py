@@ -125,9 +125,16 @@ def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, 
     _fits(version, {**data, "email": recipient, "unsubscribe_url": ""})
     content = frozen(version, sender, request.reference)
     project = request.project
-    if project and (project.tracks_opens or project.tracks_clicks):
-        tracking.switch_on(content, opens=project.tracks_opens, clicks=project.tracks_clicks, host=sender.domain.link_host)
+    track(content, request, sender, opens=bool(project and project.tracks_opens), clicks=bool(project and project.tracks_clicks))
     return content, version
+
+
+def track(content: Content, request: Request, sender: Sender, *, opens: bool = False, clicks: bool = False) -> None:
+    """Have the content tell of opens and clicks as the request wants it, and where it says nothing, as is given."""
+    opens = opens if request.track_opens is None else request.track_opens
+    clicks = clicks if request.track_clicks is None else request.track_clicks
+    if opens or clicks:
+        tracking.switch_on(content, opens=opens, clicks=clicks, host=sender.domain.link_host)
 
 
 def frozen(words: Template | TemplateVersion, sender: Sender, reference: UUID | None = None) -> Content:

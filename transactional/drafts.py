@@ -25,6 +25,8 @@ from transactional.requests import Attachment, Draft, Invalid, Request
 
 # RFC 6838 section 4.2, with no type that has parts of its own: what is within them could be no base64.
 MEDIA_TYPE = re.compile(r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}", re.IGNORECASE)
+# What would begin a placeholder.
+OPENING = re.compile(r"\{(?=[{%#])")
 CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}")
 
 
@@ -40,10 +42,42 @@ def content(request: Request, draft: Draft, sender: Sender, data: dict[str, Any]
         draft = replace(draft, subject=said.subject, html=said.html, text=said.text)
     elif not (draft.html or draft.text):
         raise Invalid("text", _("The mail says nothing."), _("Give html or text, or a template's key."))
+    elif (request.track_opens or request.track_clicks) and _is_plain(request, draft):
+        return _told(request, draft, sender), None
     request = replace(request, reference=request.reference or uuid4(), template="")
     assert request.reference  # noqa: S101
     raw = finished(draft, sender, request.reference)
     return contents.finished(replace(request, raw=raw), sender), version
+
+
+def _is_plain(request: Request, draft: Draft) -> bool:
+    """It needs no more than what the mails of a campaign have, which can be tracked."""
+    more = draft.attachments or draft.cc or draft.reply_to[1:]
+    return bool(draft.html) and not more and len(draft.to) == len(request.recipients) == 1
+
+
+def _told(request: Request, draft: Draft, sender: Sender) -> Content:
+    """One that tells of opens and clicks: links and pixel are put in when it is made. Raises Invalid."""
+    reference = request.reference or uuid4()
+    # What is wrong with the header is found now.
+    _header(draft, sender, reference)
+    made = Content(
+        public_id=reference,
+        subject=_literal(draft.subject),
+        html=_literal(draft.html),
+        text=_literal(draft.text),
+        from_name=draft.from_name or sender.name,
+        from_email=sender.email,
+        reply_to=_address(draft.reply_to[0][1], "reply_to[0]") if draft.reply_to else sender.reply_to,
+        headers={**contents.TEMPLATE_HEADERS, **draft.headers},
+    )
+    contents.track(made, request, sender)
+    return made
+
+
+def _literal(words: str) -> str:
+    """A template that says just this."""
+    return OPENING.sub('{{ "{" }}', words)
 
 
 def finished(draft: Draft, sender: Sender, reference: UUID) -> bytes:

@@ -16,6 +16,7 @@ MEMORY_BAR = 200
 FIRST_MAIL_BAR = 3
 EXPANDED_BAR = 50_000
 TRANSACTIONAL_BAR = 1
+ACCEPTED_BAR = 1_000
 
 
 def lines(plan: Plan, figures: Figures) -> Iterator[str]:
@@ -35,6 +36,9 @@ def lines(plan: Plan, figures: Figures) -> Iterator[str]:
     words = "seconds from acceptance to hand-over, p95"
     remark = f"bar {TRANSACTIONAL_BAR}; {len(figures.transactional)} mails"
     yield row(words, [figures.transactional_p95], form="{:.2f}", remark=remark)
+    yield "Mails accepted a second, each committed before it is answered"
+    yield row("by the HTTP API, in batches", [figures.by_api], remark=f"bar {ACCEPTED_BAR:,}")
+    yield row("by SMTP submission", [figures.by_smtp], remark=f"bar {ACCEPTED_BAR:,}")
     yield "Memory of the workers, MB"
     peak = figures.peak
     yield row("the largest process", [peak.single], remark=f"bar {MEMORY_BAR}")
@@ -57,6 +61,8 @@ def as_json(figures: Figures) -> str:
         "unsigned_ratio": (figures.ratio("unsigned"), 3),
         "expand_per_s": (figures.expanded, 0),
         "first_mail_s": (figures.first_mail, 3),
+        "api_per_s": (figures.by_api, 0),
+        "smtp_per_s": (figures.by_smtp, 0),
         "worker_peak_mb": (figures.peak.single, 1),
         "transactional_p95_s": (figures.transactional_p95, 3),
     }

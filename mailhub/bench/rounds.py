@@ -14,8 +14,9 @@ from django.conf import settings
 from django.db.models import Count, Max, Min, Q
 
 from campaigns.models import Campaign, MailingList
+from mailhub.bench import accepting, surroundings
 from mailhub.bench.memory import Peak
-from mailhub.bench.site import ORDERS, RECEIPT, Failed, Site, Working, clear, measured, tidy, working
+from mailhub.bench.site import ORDERS, RECEIPT, Failed, Site, Working, clear, environment_of, measured, tidy, working
 from mailhub.delivery.models import Attempt, Batch, Message
 from mailhub.lib import clock
 from transactional import sending
@@ -63,6 +64,9 @@ class Figures:
     first_mail: float = math.nan
     #: seconds from the acceptance of each transactional mail to the relay's reply
     transactional: list[float] = field(default_factory=list)
+    #: mails accepted durably
+    by_api: float = math.nan
+    by_smtp: float = math.nan
     peak: Peak = field(default_factory=Peak)
     #: what the bare loop ran on
     loop: str = ""
@@ -99,6 +103,7 @@ class Benchmark:
         self.scale(readers)
         self.expand(everyone)
         self.rush(everyone)
+        self.accept()
         return self.figures
 
     def round(self, readers: MailingList, name: str) -> None:
@@ -200,6 +205,15 @@ class Benchmark:
             self.figures.first_mail = (tried.order_by("finished_at")[0].finished_at - began).total_seconds()
             self.figures.transactional = self.probe(batch, workers)
             self.site.pause()
+        clear()
+
+    def accept(self) -> None:
+        """Mails handed in by each door, while nothing is sent."""
+        environment = environment_of(self.database)
+        for door, take_in in (("api", accepting.by_api), ("smtp", accepting.by_smtp)):
+            clear()
+            self.show(f"Mails are handed in by {'HTTP' if door == 'api' else 'SMTP'} …")
+            setattr(self.figures, f"by_{door}", take_in(self.site.project, surroundings.free_port(), environment))
         clear()
 
     def probe(self, batch: Batch, workers: Working) -> list[float]:

@@ -66,7 +66,8 @@ class Site:
             sender.confirm()
         project = Project.objects.create(name="Benchmark")
         project.senders.add(orders)
-        Template.objects.create(key=RECEIPT, language="en", subject="Your order", html=words.HTML, text=words.TEXT)
+        said = {"source": words.HTML, "text": words.TEXT, "sample": {"name": "Reader", "city": "Kyoto"}}
+        Template.objects.create(key=RECEIPT, language="en", subject="Your order", **said).publish(None)
         return cls(relays, route, news, project)
 
     def spread(self, count: int) -> None:
@@ -156,10 +157,9 @@ class Working:
             group.reap()
 
 
-@contextmanager
-def working(database: str, peak: Peak, workers: int = 1, processes: int | None = None) -> Iterator[Working]:
-    """So many workers, each with so many processes a queue (None: as the environment says), until the block ends. Raises Failed."""
-    environment = {
+def environment_of(database: str) -> dict[str, str]:
+    """What the parts of MailHub that are started here need to know."""
+    return {
         **run.environment(),
         "DATABASE_URL": database,
         # With it Django keeps every query in memory.
@@ -168,6 +168,12 @@ def working(database: str, peak: Peak, workers: int = 1, processes: int | None =
         "MAILHUB_ENCRYPTION_KEYS": ",".join(settings.MAILHUB_ENCRYPTION_KEYS),
         "LOG_FORMAT": "text",
     }
+
+
+@contextmanager
+def working(database: str, peak: Peak, workers: int = 1, processes: int | None = None) -> Iterator[Working]:
+    """So many workers, each with so many processes a queue (None: as the environment says), until the block ends. Raises Failed."""
+    environment = environment_of(database)
     if processes:
         environment["MAILHUB_WORKERS"] = str(processes)
     nodes = [f"benchmark:{os.getpid()}:{number}" for number in range(workers)]

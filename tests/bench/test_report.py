@@ -11,8 +11,8 @@ from mailhub.bench.rounds import Figures, Plan
 
 PLAN = Plan(messages=40_000, rounds=3, large=200_000, relays=1, alone=False)
 KEYS = [
-    "signed_per_s", "signed_ratio", "unsigned_per_s", "unsigned_ratio", "expand_per_s", "first_mail_s", "worker_peak_mb",
-    "transactional_p95_s",
+    "signed_per_s", "signed_ratio", "unsigned_per_s", "unsigned_ratio", "expand_per_s", "first_mail_s", "api_per_s", "smtp_per_s",
+    "worker_peak_mb", "transactional_p95_s",
 ]  # fmt: skip
 
 
@@ -30,6 +30,8 @@ def figures() -> Figures:
         expanded=50_000.7,
         first_mail=0.45678,
         transactional=[0.01 * number for number in range(1, 101)],
+        by_api=1500.2,
+        by_smtp=2500,
         peak=Peak(single=101.26, together=300, summed=900, processes=18),
         loop="uvloop",
     )
@@ -50,6 +52,8 @@ def test_the_last_line_is_for_programs(figures: Figures) -> None:
         "unsigned_ratio": 0.5,
         "expand_per_s": 50001,
         "first_mail_s": 0.457,
+        "api_per_s": 1500,
+        "smtp_per_s": 2500,
         "worker_peak_mb": 101.3,
         "transactional_p95_s": pytest.approx(0.96, abs=0.01),
     }
@@ -71,6 +75,7 @@ def test_the_table_has_every_figure_with_its_rounds_and_its_bar(figures: Figures
         "1,700",
         "50,001   bar 50,000",
         "bar 1; 100 mails",
+        "1,500   bar 1,000",
         "all 18 processes",
     ):
         assert words in table

@@ -93,6 +93,19 @@ def test_a_template_is_filled_in(site: Site, template: Template, more: dict[str,
     assert (refusal.status_code, refusal.json()["errors"][0]["pointer"]) == (422, "#/variables")
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_opens_and_clicks_are_tracked_where_the_site_asks_for_it(site: Site, opens: bool) -> None:
+    html = '<p title="{{ a }}">{{ b }} {% c %}</p><a href="https://shop.example/7">Look</a>'
+    asked = {**MAIL, "to": ["Taro <a@example.net>"], "subject": "{{ d }}", "html": html, "headers": {"X-Shop": "7"}, "track_clicks": True}
+    mail = sent(site.post("messages", {**asked, "track_opens": opens}))
+    said = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert ('width="1"' in said) is opens
+    assert "https://shop.example/7" not in said
+    assert '<p title="{{ a }}">{{ b }} {% c %}</p>' in said
+    assert (mail["Subject"], mail["To"], mail["X-Shop"]) == ("{{ d }}", "Taro <a@example.net>", "7")
+    assert site.post("messages", {**asked, "headers": {"Bcc": "x"}}).status_code == 422
+
+
 def test_a_mail_for_later_waits_until_then(site: Site) -> None:
     later = clock.now() + timedelta(days=5)
     site.post("messages", {**MAIL, "send_at": later.isoformat()})

@@ -131,7 +131,7 @@ def _request(mail: MailIn, project: Project, key: str, digest: str, origin: str)
             raise Invalid("reply_to[0]", error.messages[0]) from None
     everybody = [*mail.to, *mail.cc, *mail.bcc]
     data = dict(mail.variables)
-    if plain and len(mail.to) == 1 and mail.to[0].name:
+    if len(mail.to) == 1 and mail.to[0].name:
         data.setdefault("name", mail.to[0].name)
     return Request(
         sender=mail.sender.email,

@@ -91,6 +91,12 @@ class AttachmentIn(Strict):
     )
 
 
+TRACKED = (
+    "Of HTML to one recipient, without attachments and copies; of other mails nothing is told."
+    " Left out: of mails made from a template, as the project has it."
+)
+
+
 class MailIn(Strict):
     sender: Person = Field(alias="from", description="One of the project's senders.")
     to: list[Person] = Field(min_length=1, max_length=1000)
@@ -108,8 +114,8 @@ class MailIn(Strict):
     tags: list[Tag] = Field(default_factory=list, max_length=10, description="Labels by which you will find the mail again.")
     metadata: dict[str, str] = Field(default_factory=dict, max_length=50, description="Names and values that come back with its events.")
     send_at: Moment | None = Field(None, description="Not before then; at most a year from now.")
-    track_opens: StrictBool | None = Field(None, description="Left out: not.")
-    track_clicks: StrictBool | None = Field(None, description="Left out: not.")
+    track_opens: StrictBool | None = Field(None, description=TRACKED)
+    track_clicks: StrictBool | None = Field(None, description=TRACKED)
 
 
 class BatchIn(Strict):

@@ -146,6 +146,6 @@ def _dmarc(domain: Domain, relay: Relay, rows: Sequence[Finding], spf: Sequence[
 def _unseen(domain: Domain, relay: Relay, kinds: Sequence[Kind]) -> list[Lack]:
     if not kinds:
         return []
-    about = {"domain": domain.name, "relay": relay, "kinds": pgettext("between things", ", ").join(kind.label for kind in kinds)}
+    about = {"domain": domain.name, "relay": relay, "kinds": pgettext("between things", ", ").join(str(kind.label) for kind in kinds)}
     words = _("Whether %(domain)s is ready for “%(relay)s” (%(kinds)s) has not been looked up in the DNS yet.") % about
     return [Lack(relay, kinds[0], words, _("Look it up on the domain's page."), unknown=True)]

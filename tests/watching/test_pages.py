@@ -40,7 +40,7 @@ def text(client: Client, path: str, **asked: object) -> str:
     return response.content.decode()
 
 
-def names(page: str) -> list[str]:
+def names(page: str) -> list[tuple[str, str]]:
     return re.findall(r'<th scope="row"><a href="[^"]*">([^<]*)</a>( <span class="badge good">)?', page)
 
 

@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
 
-.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults kills api-fuzz bounce-score lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults kills walk api-fuzz bounce-score lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -59,6 +59,10 @@ kills: .venv/dev ## kills the web server and the SMTP server while 5,000 mails a
 
 api-fuzz: .venv/dev ## asks the HTTP API for long whatever its document allows, and what it forbids
 	API_QUESTIONS=200 $(BIN)/pytest -q tests/test_api_document.py
+
+walk: .venv/dev ## relays, a domain, its keys, an own address and a relay that fails, in a browser; SCREENSHOTS=FOLDER keeps pictures
+	scripts/install_packages
+	$(BIN)/pytest -m 'browser and long'
 
 format: .venv/dev ## put the code into shape
 	$(BIN)/ruff check --fix .

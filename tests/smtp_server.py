@@ -321,8 +321,9 @@ class SMTPServer:
         self.stop()
 
     def stop(self) -> None:
-        """Close all connections and the port."""
-        self.loop.call_soon_threadsafe(self.stopped.set)
+        """Close all connections and the port. To do it again does nothing."""
+        if self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self.stopped.set)
         self.thread.join()
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:

@@ -11,14 +11,14 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Query, Router, Schema, Status
+from ninja import Query, Router, Status
 from pydantic import Field
 
 from campaigns import launch, progress, subscriptions
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
 from mailhub.delivery.models import COUNTERS
 from mailhub.lib import addresses, clients
-from mailhub.lib.api import MOST, PAGE, Fault, Problem, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
 from mailhub.lib.states import WrongState
 
 contacts = Router(tags=["Contacts"])

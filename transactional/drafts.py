@@ -11,12 +11,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from mailhub.delivery import html as markup
 from mailhub.delivery import mime, prepare
 from mailhub.delivery.models import Content
-from mailhub.lib import addresses, clock
+from mailhub.lib import addresses
 from mailhub.lib.headers import one_line
 from mailhub.senders.models import Sender
 from transactional import contents, variables
@@ -95,7 +96,7 @@ def finished(draft: Draft, sender: Sender, reference: UUID) -> bytes:
 def _header(draft: Draft, sender: Sender, reference: UUID) -> str:
     answers = draft.reply_to or ([("", sender.reply_to)] if sender.reply_to else [])
     people = {"From": [(draft.from_name or sender.name, sender.email)], "Reply-To": answers, "To": draft.to, "Cc": draft.cc}
-    fields = [f"Date: {format_datetime(clock.now())}\r\n"]
+    fields = [f"Date: {format_datetime(timezone.now())}\r\n"]
     for name, listed in people.items():
         if listed:
             field = name.lower().replace("-", "_")

@@ -71,7 +71,7 @@ def test_it_measures_everything_that_it_promises(installation: Installation) -> 
     options = ["--messages", "500", "--rounds", "2", "--large", "3000"]
     ended = subprocess.run([*COMMAND, *options], env=installation.environment, capture_output=True, text=True, check=True)  # noqa: S603
     found = json.loads(ended.stdout.splitlines()[-1])
-    assert len(found) == 8
+    assert len(found) == 10
     assert all(value > 0 for value in found.values())
     assert found["worker_peak_mb"] > 30
     for peer in PEERS.values():

@@ -11,14 +11,14 @@ from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Query, Schema, Status
+from ninja import Query, Status
 from pydantic import Field
 
 from mailhub.delivery import queue
 from mailhub.delivery.models import WAITING, Event, Message
 from mailhub.delivery.search import Span
 from mailhub.lib import addresses
-from mailhub.lib.api import MOST, PAGE, Fault, Problem, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
 from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from transactional.api import mails

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from django.db.models import Count
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Query, Router, Schema
+from ninja import Query, Router
 from pydantic import Field
 
 from mailhub.delivery.models import Message
 from mailhub.delivery.search import Span
 from mailhub.lib import clock
-from mailhub.lib.api import Fault, Problem, Scope, needs
+from mailhub.lib.api import Fault, Problem, Schema, Scope, needs
 from mailhub.relays.models import Stream
 from transactional import limits
 from transactional.api.access import project_of

@@ -9,13 +9,13 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Query, Router, Schema, Status
+from ninja import Query, Router, Status
 from pydantic import Field
 
 from mailhub.delivery import suppressions
 from mailhub.delivery.models import Suppression
 from mailhub.lib import addresses
-from mailhub.lib.api import MOST, PAGE, Fault, Problem, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
 from transactional.api.access import project_of
 from transactional.api.schemas import Moment
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Router, Schema
+from ninja import Router
 from pydantic import Field
 
-from mailhub.lib.api import Scope, needs
+from mailhub.lib.api import Schema, Scope, needs
 from transactional import variables
 from transactional.models import Template
 

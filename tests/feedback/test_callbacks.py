@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -18,7 +20,7 @@ from mailhub.lib import http
 from mailhub.lib.replies import classify, tables
 from mailhub.relays.models import Relay
 from mailhub.senders import return_path
-from tests.delivery.world import Status, make_relay, post
+from tests.delivery.world import Status, make_relay, post, postgresql_only
 from tests.feedback import services
 from tests.feedback.services import SERVICES, Post
 
@@ -530,3 +532,29 @@ def test_what_a_service_calls_a_reason_is_known_and_proves_nothing_unless_it_say
     label = reason if service == "amazon_ses" else f"{service}/{reason}"
     assert label.lower() in tables.labels()
     assert classify.labelled_or_said(label, "").kind == "soft"
+
+
+@postgresql_only
+@pytest.mark.django_db(transaction=True)
+def test_what_one_process_has_at_hand_another_leaves_alone(sent: Message) -> None:
+    url = open_url("postmark")
+    tell(url, services.postmark(sent.pk, TARO))
+    holds, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            callbacks._hold()
+            holds.set()
+            let_go.wait(30)
+        connection.close()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    try:
+        assert holds.wait(30)
+        assert callbacks.work_off() == 0
+    finally:
+        let_go.set()
+        other.join()
+    assert callbacks.work_off() == 1
+    assert told(sent) == BOUNCED

@@ -10,10 +10,11 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
-from django.db.models import Model, Q
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext, pgettext_lazy
@@ -233,7 +234,7 @@ class Template(models.Model):
         return self.published is None or any(getattr(self, name) != getattr(self.published, name) for name in WORDS)
 
     @transaction.atomic
-    def publish(self, by: Model | None, note: str = "") -> TemplateVersion:
+    def publish(self, by: User | None, note: str = "") -> TemplateVersion:
         """Make what is written now what is sent from now on. Raises ValidationError for what a mail could not be made of."""
         Template.objects.select_for_update().get(pk=self.pk)
         if problems := {**self.mistakes(self.sample.keys())}:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
@@ -215,7 +215,7 @@ class OfBatch(Linked):
 class MessageAdmin(BigTableAdmin[Message]):
     list_display = ("state", "mail", "origin", "last_reply", "created_at")
     list_display_links = ("mail",)
-    list_filter: Any = (OfBatch, StateFilter, "stream", "sender", "relay", Subject, Since, Until)
+    list_filter: ClassVar[Any] = (OfBatch, StateFilter, "stream", "sender", "relay", Subject, Since, Until)
     search_fields = ("address",)
     search_help_text = _("The beginning of an address, or a Message-ID")
     empty_hint = _("Every mail that MailHub accepts stands here, with what became of it.")

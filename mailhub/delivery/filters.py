@@ -34,7 +34,7 @@ class Written(admin.SimpleListFilter):
             "kind": self.kind,
             "value": self.value() or "",
             "others": [*others, *([("q", changelist.query)] if changelist.query else [])],
-            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+            "query_string": changelist.get_query_string(remove=[self.parameter_name or ""]),
         }
 
 

@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django_stubs_ext import StrOrPromise
 
 from mailhub.delivery import suppressions
 from mailhub.delivery.models import Message, Suppression
@@ -26,7 +27,7 @@ class ResendForm(forms.Form):
         """`own`: the address of who asks, "" where it is not known. `may_read`: who asks may read mails, and so send them elsewhere."""
         super().__init__(*args, **kwargs)
         self.own, self.same = own, message.address
-        choices: list[tuple[str, str]] = [(self.SAME, _("%(address)s, as before") % {"address": message.address})]
+        choices: list[tuple[str, StrOrPromise]] = [(self.SAME, _("%(address)s, as before") % {"address": message.address})]
         if may_read and message.stream == Stream.TRANSACTIONAL:
             if own:
                 choices.append((self.OWN, _("me: %(address)s") % {"address": own}))

@@ -212,8 +212,8 @@ def resend(request: HttpRequest, message: Message) -> HttpResponse:
     """Asks to whom. To the same recipient it is the same mail where that may be; all else is a copy with a Message-ID of its own."""
     if not sendable_again(message):
         return _too_late(request, message)
-    known = {"message": message, "own": _user(request).email, "may_read": request.user.has_perm("delivery.view_body")}
-    form = ResendForm(request.POST or None, **known)
+    may_read = request.user.has_perm("delivery.view_body")
+    form = ResendForm(request.POST or None, message=message, own=_user(request).email, may_read=may_read)
     if form.is_valid():
         return _resent(request, message, form.cleaned_data["address"], same=form.cleaned_data["to"] == form.SAME)
     title = _("Send the mail to %(address)s again") % {"address": message.address}

@@ -59,7 +59,8 @@ def edge(model: Any, moment: str, at: datetime) -> int:
     ends = rows.aggregate(low=Min("pk"), high=Max("pk"))
     if ends["low"] is None:
         return 0
-    low, high = ends["low"], ends["high"] + 1
+    low: int = ends["low"]
+    high: int = ends["high"] + 1
     while low < high:
         middle = (low + high) // 2
         pk, found = rows.filter(pk__gte=middle).values_list("pk", moment).first() or (high, at)

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -13,6 +14,7 @@ from django.utils import timezone
 from mailhub.delivery import admin as delivery_admin
 from mailhub.delivery.models import Message
 from mailhub.senders.models import Sender
+from tests.delivery.world import postgresql_only
 from transactional import sending
 from transactional.models import Project, Submission, Template
 from transactional.requests import Request
@@ -78,3 +80,18 @@ def test_a_message_tells_from_whom_it_came(admin_client: Client) -> None:
     shown = admin_client.get(reverse("admin:delivery_message_change", args=[message.pk])).content.decode()
     for words in ("By HTTP API, from Tea shop.", "Template order-confirmation, version 1.", "key 1, 192.0.2.1"):
         assert words in shown, words
+
+
+@postgresql_only
+@pytest.mark.django_db
+def test_a_projects_and_a_templates_mails_are_found_by_their_indexes(project: Project) -> None:
+    newest = Submission.objects.order_by("-pk")
+    with connection.cursor() as cursor:
+        # Of tables as small as these it would rather read all.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    for rows, index in (
+        (newest.filter(project=project), "transactional_submission_of"),
+        (newest.exclude(template="").filter(template="order-confirmation"), "transactional_submission_by"),
+    ):
+        plan = rows.values("content")[:1000].explain()
+        assert f"Index Scan Backward using {index}" in plan and "Sort" not in plan, plan

@@ -193,10 +193,13 @@ def test_the_side_bar_is_grouped_by_what_people_do(staff: Client) -> None:
             "Look",
             [
                 "watching/deliverability",
+                "returns/count",
+                "receivers/report",
                 "delivery/message",
                 "delivery/batch",
                 "delivery/event",
                 "feedback/incomingmail",
+                "feedback/parkedreport",
                 "relays/inboxmail",
             ],
         ),

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja import NinjaAPI
@@ -124,6 +124,12 @@ def on_too_large(request: HttpRequest, error: Exception) -> HttpResponse:
 @api.exception_handler(Http404)
 def on_missing(request: HttpRequest, error: Http404) -> HttpResponse:
     return told(request, Problem("not-found", str(error) or _("There is nothing here.")))
+
+
+@api.exception_handler(DataError)
+def on_unstorable(request: HttpRequest, error: DataError) -> HttpResponse:
+    """A NUL character in a text, mostly."""
+    return told(request, Problem("invalid", _("The database cannot hold this: %(problem)s") % {"problem": str(error).splitlines()[0]}))
 
 
 @api.exception_handler(OperationalError)

@@ -82,9 +82,10 @@ class Site:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """With all that it has started."""
+    """With all that it has started, where it has a group of its own."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
 
 

@@ -24,11 +24,11 @@ from mailhub.relays.pages import demand, two_lines
 
 
 class Need(admin.SimpleListFilter):
-    title = _("need")
+    title = _("attention")
     parameter_name = "open"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("open", gettext("for you to look at"))]
+        return [("open", gettext("needed"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[IncomingMail]) -> QuerySet[IncomingMail]:
         # Index feedback_incoming_open.

@@ -9,6 +9,8 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 WIDTH, HEIGHT = 40, 200
+# Columns with words below them.
+LABELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Chart:
 def stacked(label: str, parts: Sequence[tuple[str, str]], columns: Sequence[tuple[str, str, Sequence[int]]]) -> Chart:
     """A column for each of (words below it, its name, a number for each of `parts`); `parts`: class of the colour, and what it is."""
     top = ceiling(max((sum(numbers) for _short, _name, numbers in columns), default=0))
+    # Words below all of many columns would run into each other.
+    every = -(-len(columns) // LABELS) or 1
     drawn = []
     for place, (short, name, numbers) in enumerate(columns):
         bars, y = [], float(HEIGHT)
@@ -56,7 +60,7 @@ def stacked(label: str, parts: Sequence[tuple[str, str]], columns: Sequence[tupl
             if height:
                 bars.append(Bar(tone, f"{y:.1f}", f"{height:.1f}"))
         told = ", ".join(f"{grouped(number)} {words}" for (_tone, words), number in zip(parts, numbers, strict=True))
-        drawn.append(Column(place * WIDTH, short, f"{name}: {told}", bars))
+        drawn.append(Column(place * WIDTH, "" if place % every else short, f"{name}: {told}", bars))
     return Chart(label, drawn, [grouped(top), grouped(top // 2), "0"], legend=list(parts))
 
 

@@ -61,7 +61,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "unwanted": unwanted(domain),
         **_dmarc(found, sums.days(Report.Kind.DMARC, since, until, name), since, now),
         **_tls(sums.failures(since, until, name), sums.days(Report.Kind.TLS, since, until, name), since, now),
-        "newest": [_line(row) for row in sums.reports(Report.Kind.DMARC, since, until, name).order_by("-pk")[:10]],
+        "newest": [_line(row) for row in sums.reports(Report.Kind.DMARC, since, until, name).order_by("-begins_at")[:10]],
     }
     return TemplateResponse(request, "admin/receivers/overview.html", context)
 

@@ -155,6 +155,8 @@ body { margin: 0; padding: 0; width: 100%; background-color: #f3f4f1; }
   .main, .main table td { color: #dfe5e1 !important; }
   .main h1, .main h2, .main h3 { color: #ffffff !important; }
   .main a { color: #7fd0b0 !important; }
+  .main th, .main blockquote { color: #9faaa4 !important; }
+  .main th, .main table td, .main blockquote, .main hr { border-color: #37423c !important; }
 }
 </style>
 </head>

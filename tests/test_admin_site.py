@@ -138,7 +138,7 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     InboxMail.objects.create(relay=relay, message=bounced.pk, rcpt_to="taro@example.jp", data=b"Subject: Tea\r\n\r\nDear Taro\r\n")
     Worker.objects.create(node="test:1", queue="bulk", started_at=now, beat_at=now)
     Project.objects.create(name="Shop")
-    TransactionalTemplate.objects.create(key="order", language="en", subject="Your order", html="<p>Thanks</p>")
+    TransactionalTemplate.objects.create(key="order", language="en", subject="Your order", source="<p>Thanks</p>")
     Submission.objects.create(content=content, via="backend", accepted_at=now)
     webhook = Endpoint.objects.create(name="Shop", url="https://shop.example/mail/", tries=1, problem="It answered 500.", failing_since=now)
     Delivery.objects.create(

@@ -47,7 +47,7 @@ class ProjectAdmin(ExplainedDeletion[Project]):
     instead = _("Revoke its credentials: then it hands in nothing more, and what it has sent still names it.")
 
     class Media:
-        css = {"all": ["relays/admin.css"]}
+        css = {"all": ["relays/admin.css", "transactional/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, name: str) -> URLPattern:

@@ -109,6 +109,9 @@ class ProjectForm(forms.ModelForm[Project]):
 class NetworksField(forms.CharField):
     """Addresses and networks, one a line or with commas between them."""
 
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
     def clean(self, value: Any) -> Any:
         found = []
         for word in re.split(r"[,\s]+", super().clean(value)):
@@ -143,7 +146,6 @@ class CredentialForm(forms.ModelForm[Credential]):
     scopes = forms.MultipleChoiceField(
         label=_("An API key may"),
         choices=Scope.choices,
-        initial=[scope.value for scope in USUAL],
         required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text=_("An SMTP password may send mail alone. Suppressions, contacts and campaigns are those of the whole MailHub."),
@@ -159,6 +161,10 @@ class CredentialForm(forms.ModelForm[Credential]):
     class Meta:
         model = Credential
         fields = ("name", "kind", "scopes", "networks", "expires_at")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["scopes"] = self.instance.scopes or [scope.value for scope in USUAL]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

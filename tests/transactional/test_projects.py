@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from mailhub.delivery.models import Content, Message
 from mailhub.lib import clock
-from mailhub.lib.api import Scope
+from mailhub.lib.api import USUAL, Scope
 from mailhub.senders.models import Sender
 from tests.transactional.api import Site
 from tests.transactional.listener import Client, Listener, hand_in, issue
@@ -173,6 +173,9 @@ def test_staff_set_what_a_project_may(admin_client: Browser, project: Project, s
 def test_staff_say_what_a_key_may_and_from_where(admin_client: Browser, project: Project) -> None:
     page = reverse("admin:transactional_project_issue", args=[project.pk])
     filled = {"name": "web", "kind": "api_key", "scopes": ["send"], "networks": "192.0.2.7, 2001:db8::/32\n198.51.100.9/24"}
+    shown = admin_client.get(page).content.decode()
+    assert shown.count("checked") == 1 + len(USUAL)
+    assert "[]" not in shown
     assert "is no IP address" in admin_client.post(page, {**filled, "networks": "example.com"}).content.decode()
     assert "what the key may do" in admin_client.post(page, {**filled, "scopes": []}).content.decode()
     assert admin_client.post(page, filled).status_code == 302

@@ -26,7 +26,7 @@ from mailhub.admin import GROUPS, PART_OF, EstimatingPaginator, badge, meter
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression, Throughput, Worker
 from mailhub.delivery.workers import QUEUES
 from mailhub.feedback import incoming
-from mailhub.feedback.models import IncomingMail, Mailbox
+from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, Mailbox, ParkedReport
 from mailhub.lib import clock
 from mailhub.middleware import POLICY
 from mailhub.relays.models import (
@@ -133,6 +133,9 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     Attempt.objects.create(message=bounced, number=1, relay=relay, outcome="refused", started_at=now, finished_at=now)
     Event.objects.create(message=bounced, type="bounced", at=now)
     Suppression.objects.create(address="gone@example.jp")
+    url = CallbackURL.objects.create(relay=relay, service="postmark", last_at=now)
+    Callback.objects.create(url=url, digest="a", body_digest="a", size=900, status="done", position=1, parked=1, received_at=now)
+    ParkedReport.objects.create(url=url, why="unknown", type="bounced", recipient="taro@example.jp", number=7, at=now, received_at=now)
     incoming.take(b"From: MAILER-DAEMON\nSubject: Undelivered\n\nUser unknown\n", IncomingMail.Source.UPLOAD)
     Mailbox.objects.create(name="Bounces", host="imap.tea.example", username="bounces", secrets={"password": "x"})
     InboxMail.objects.create(relay=relay, message=bounced.pk, rcpt_to="taro@example.jp", data=b"Subject: Tea\r\n\r\nDear Taro\r\n")

@@ -1,7 +1,7 @@
 """Counts events of mail that came back, was refused for good, or was called spam.
 
 From the events, by a task, so that sending and recording cost nothing more: each event is read once, in the order of its key, and those
-of good mail are passed over. 100,000 of them a second on PostgreSQL.
+of good mail are passed over: some 70,000 a second on PostgreSQL where every fiftieth is bad.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 from django.utils import timezone
 
 from mailhub.delivery.models import Event
@@ -109,7 +108,7 @@ def add(rows: Sequence[tuple[object, ...]]) -> None:
         counts[place] += 1
         mails.append((place, _key(message), _key(pk)))
     keys = _wordings(said)
-    made = {place: _add(place, keys[place.wording], number) for place, number in counts.items()}
+    made = _add(counts, said, keys)
     Returned.objects.bulk_create(
         (Returned(count_id=made[place], message_key=message, event_key=event) for place, message, event in mails), batch_size=2000
     )
@@ -148,22 +147,25 @@ def _wordings(said: Mapping[str, Said]) -> dict[str, int]:
     return keys
 
 
-def _add(place: Place, wording: int, number: int) -> int:
-    """Index returns_count_once."""
-    where = {
-        "day": place.day,
-        "relay_key": place.relay_key,
-        "destination_key": place.destination_key,
-        "batch_key": place.batch_key,
-        "stream": place.stream,
-        "wording_id": wording,
-    }
-    row = Count.objects.filter(**where).first()
-    if row:
-        Count.objects.filter(pk=row.pk).update(number=F("number") + number)
-        return row.pk
-    words = Wording.objects.get(pk=wording)
-    return Count.objects.create(**where, category=words.category, kind=words.kind, number=number).pk
+ADD = """
+INSERT INTO returns_count (day, relay_key, destination_key, batch_key, stream, wording_id, category, kind, number)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (day, relay_key, destination_key, batch_key, stream, wording_id) DO UPDATE SET
+number = returns_count.number + excluded.number
+RETURNING id
+"""
+
+
+def _add(counts: Mapping[Place, int], said: Mapping[str, Said], keys: Mapping[str, int]) -> dict[Place, int]:
+    """Keys of the counts. Index returns_count_once: a statement a place."""
+    made = {}
+    with connection.cursor() as cursor:
+        for place, number in counts.items():
+            day = connection.ops.adapt_datefield_value(place.day)
+            where = (day, place.relay_key, place.destination_key, place.batch_key, place.stream, keys[place.wording])
+            cursor.execute(ADD, [*where, said[place.wording].category, said[place.wording].kind, number])
+            made[place] = cursor.fetchone()[0]
+    return made
 
 
 def forget() -> int:

@@ -93,7 +93,7 @@ def _token(mailbox: Mailbox) -> str:
         "client_secret": mailbox.secrets.get("client_secret", ""),
     }
     with Web("MailHub") as web:
-        answer = web.request("POST", url=mailbox.token_url, data=asked)
+        answer = web.request(method="POST", url=mailbox.token_url, data=asked)
     said: Any = answer.json() if answer.headers.get("Content-Type", "").startswith("application/json") else {}
     if answer.status_code != 200 or not said.get("access_token"):
         reason = said.get("error_description") or said.get("error") or f"HTTP {answer.status_code}"

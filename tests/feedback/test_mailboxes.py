@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from django.db import OperationalError
@@ -19,6 +20,7 @@ from mailhub.senders import return_path
 from tests.certificates import Authority
 from tests.dovecot import PASSWORD, USER, Dovecot
 from tests.feedback.test_incoming import bounce
+from tests.relays.test_esp import Answer, Server, ok
 
 pytestmark = pytest.mark.django_db
 
@@ -223,3 +225,25 @@ def test_staff_look_into_a_mailbox_pause_and_resume_it(admin_client: Client, ser
     Mailbox.objects.update(secrets={"password": "wrong"})
     assert "AUTHENTICATIONFAILED" in do("look_now")
     assert "does not work" in admin_client.get(url).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (ok({"access_token": "fresh", "expires_in": 3600}), "user=bounces\1auth=Bearer fresh\1\1"),
+        (ok({"error": "invalid_grant", "error_description": "Token has been revoked."}, 400), "Token has been revoked."),
+        (ok({"error": "invalid_client"}, 401), "invalid_client"),
+        (ok("<html>", 502, Content_Type="text/html"), "HTTP 502"),
+        (ok({}), "HTTP 200"),
+    ],
+)
+def test_an_access_token_is_bought_for_the_refresh_token_and_what_is_said_instead_is_told(answer: Answer, found: str) -> None:
+    with Server(lambda request: answer) as web:
+        given = Mailbox(username=USER, token_url=web.url, client_id="id", secrets={"refresh_token": "r", "client_secret": "s"})
+        try:
+            said = mailboxes._bearer(given)
+        except mailboxes.Failed as failure:
+            said = str(failure)
+        [request] = web.requests
+    assert found.replace("bounces", USER) in said
+    assert dict(parse_qsl(request.text)) == {"grant_type": "refresh_token", "refresh_token": "r", "client_id": "id", "client_secret": "s"}

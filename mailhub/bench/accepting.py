@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from mailhub import run
 from mailhub.bench import words
@@ -19,9 +20,10 @@ from mailhub.delivery.models import Message
 from mailhub.lib.api import Scope
 from mailhub.lib.processes import Group
 from transactional.models import Credential, Project
+from transactional.smtpd import certificates
 
 # Mails, those of one request of the HTTP API, requests at a time, and connections by SMTP.
-MAILS, BATCH, REQUESTS, CONNECTIONS = 10_000, 500, 3, 20
+MAILS, BATCH, REQUESTS, CONNECTIONS = 10_000, 500, 3, 100
 HOST = "127.0.0.1"
 
 
@@ -81,13 +83,20 @@ def by_smtp(project: Project, port: int, environment: Mapping[str, str]) -> floa
 
     settings = {
         "MAILHUB_SMTPD_ADDRESSES": HOST, "MAILHUB_SMTPD_PORT": str(port), "MAILHUB_SMTPD_TLS_PORT": "0", "MAILHUB_SMTPD_RATE": "0",
-        "MAILHUB_SMTPD_CLEAR_NETWORKS": "127.0.0.0/8", "DEBUG": "true",
+        "MAILHUB_SMTPD_CLEAR_NETWORKS": "127.0.0.0/8", "MAILHUB_SMTPD_CONNECTIONS": str(10 * CONNECTIONS),
     }  # fmt: skip
-    with _served(run.taking_in(), port, {**environment, **settings}):
+    with tempfile.TemporaryDirectory() as folder, _served(run.taking_in(), port, {**environment, **settings, **_certified(folder)}):
         began = time.perf_counter()
         accepted = asyncio.run(all_clients())
         seconds = time.perf_counter() - began
     return _rate(accepted, seconds)
+
+
+def _certified(folder: str) -> dict[str, str]:
+    """Nobody asks for it here, and no server begins without."""
+    path = Path(folder) / "certificate.pem"
+    certificates.keep(path, ["localhost"])
+    return {"MAILHUB_SMTPD_CERTIFICATE": str(path)}
 
 
 async def _heard(reader: asyncio.StreamReader) -> bytes:

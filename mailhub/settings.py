@@ -233,7 +233,7 @@ MAILHUB_SOFT_BOUNCE_DAYS = envvars.whole("MAILHUB_SOFT_BOUNCE_DAYS", default=30,
 MAILHUB_SOFT_SUPPRESSION_DAYS = envvars.whole("MAILHUB_SOFT_SUPPRESSION_DAYS", default=90, least=1)
 
 # HTTP API: requests a minute for each key in each process (0: any number).
-MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=600, least=0)
+MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=6000, least=0)
 # Networks of our own proxies, whose X-Forwarded-For tells who asks; without any, who is connected is who asks.
 MAILHUB_TRUSTED_PROXIES = envvars.networks("MAILHUB_TRUSTED_PROXIES")
 

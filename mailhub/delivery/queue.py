@@ -600,19 +600,19 @@ def unfit_of(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
     """Those that are suppressed or expired, by their keys.
 
     Indexes delivery_suppression_once and of Event.message: a probe of each a message."""
-    barred = {
-        stream: suppressions.blocked(
-            stream, {(addresses.key(message.address), message.source_ref) for message in messages if message.stream == stream}
-        )
-        for stream in {message.stream for message in messages}
-    }
+    erased = suppressions.any_erased()
+    barred = {}
+    for stream in {message.stream for message in messages}:
+        asked = [(addresses.key(message.address), message.source_ref) for message in messages if message.stream == stream]
+        barred[stream] = suppressions.blocked(stream, asked, erased=erased)
     # Who unsubscribes while a worker holds the message, or after it failed.
     campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
     unsubscribed = Event.objects.filter(among("message_id", campaign), type=Event.Type.UNSUBSCRIBED)
     gone = set(unsubscribed.order_by().values_list("message", flat=True))
     found = {}
     for message in messages:
-        if (addresses.key(message.address), message.source_ref) in barred[message.stream]:
+        held = barred[message.stream]
+        if held and (addresses.key(message.address), message.source_ref) in held:
             found[message.pk] = _SUPPRESSED
         elif message.pk in gone:
             found[message.pk] = _UNSUBSCRIBED

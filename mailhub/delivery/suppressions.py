@@ -198,18 +198,25 @@ def for_a_time(key: str, event: Event) -> Suppression:
 # ------------------------------------------------------------------------------------------------------------- who is blocked
 
 
-def blocked(stream: str, wanted: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Of addresses (as suppressions keep them), each with the project that a mail to it is of, those that mail of the stream must not go
-    to.
+def any_erased() -> bool:
+    """Index delivery_suppression_erased."""
+    return Suppression.objects.filter(erased=True).exists()
 
-    Index delivery_suppression_once: a probe an address. Of erased ones the hashes are looked for, where there are any."""
+
+def blocked(stream: str, wanted: Collection[tuple[str, int]], *, erased: bool = True) -> set[tuple[str, int]]:
+    """Of addresses (as suppressions keep them), each with the project that a mail to it is of, those that mail of the stream must not go
+    to. `erased`: hashes are looked for, too; for nothing where there are none.
+
+    Index delivery_suppression_once: a probe an address."""
     covering = Suppression.covering(stream).order_by()
-    keys = {address for address, _project in wanted}
+    keys = [address for address, _project in wanted]
     rows = set(covering.filter(among("address", keys)).values_list("address", "project"))
-    hashed = erased_keys(keys) if Suppression.objects.filter(erased=True).exists() else {}
-    if hashed:
+    if erased:
+        hashed = erased_keys(keys)
         found = covering.filter(among("address", hashed), erased=True).values_list("address", "project")
         rows |= {(hashed[address], project) for address, project in found}
+    if not rows:
+        return set()
     return {(address, project) for address, project in wanted if (address, 0) in rows or (address, project) in rows}
 
 

@@ -23,10 +23,12 @@ from django.urls import reverse
 from campaigns.models import Campaign, Consent, Contact, Import, MailingList, Subscription, Template
 from mailhub import dashboard
 from mailhub.admin import GROUPS, PART_OF, EstimatingPaginator, badge, meter
-from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Suppression, Throughput, Worker
+from mailhub.delivery.models import Attempt, Batch, Content, Event, Message, Move, Suppression, Throughput, Worker
 from mailhub.delivery.workers import QUEUES
 from mailhub.feedback import incoming
 from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, Mailbox, ParkedReport
+from mailhub.feedback.receivers.models import Report
+from mailhub.feedback.returns.models import Count, Wording
 from mailhub.lib import clock
 from mailhub.middleware import POLICY
 from mailhub.relays.models import (
@@ -139,6 +141,13 @@ def world(sender: Sender, relay: Relay, content: Content) -> None:
     incoming.take(b"From: MAILER-DAEMON\nSubject: Undelivered\n\nUser unknown\n", IncomingMail.Source.UPLOAD)
     Mailbox.objects.create(name="Bounces", host="imap.tea.example", username="bounces", secrets={"password": "x"})
     InboxMail.objects.create(relay=relay, message=bounced.pk, rcpt_to="taro@example.jp", data=b"Subject: Tea\r\n\r\nDear Taro\r\n")
+    Move.objects.create(sender=sender, old_relay=relay, new_relay=relay, started_at=now)
+    Report.objects.create(
+        kind="dmarc", organisation="gmail", report_id="1", domain="tea.example", begins_at=now, ends_at=now, good=9, bad=1
+    )
+    wording = Wording.objects.create(category="user_unknown", text="user unknown", first_day=now.date())
+    places = {"relay_key": relay.pk, "destination_key": "gmail", "batch_key": launched.batch_id, "stream": Stream.CAMPAIGN}
+    Count.objects.create(day=now.date(), category="user_unknown", kind="hard", wording=wording, number=1, **places)
     Worker.objects.create(node="test:1", queue="bulk", started_at=now, beat_at=now)
     Project.objects.create(name="Shop")
     TransactionalTemplate.objects.create(key="order", language="en", subject="Your order", source="<p>Thanks</p>")

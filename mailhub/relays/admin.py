@@ -25,7 +25,7 @@ from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays import destinations, ip_pages, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.forms import DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm, WarmupPlanForm
+from mailhub.relays.forms import BlocklistForm, DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm, WarmupPlanForm
 from mailhub.relays.limits import Standing
 from mailhub.relays.models import (
     Blocklist,
@@ -338,6 +338,7 @@ class DedicatedIPAdmin(admin.ModelAdmin[DedicatedIP]):
 @admin.register(Blocklist)
 class BlocklistAdmin(admin.ModelAdmin[Blocklist]):
     lead = _("Lists by which receivers refuse mail. Each of your own addresses is looked up in them every hour.")
+    form = BlocklistForm
     list_display = ("name", "zone", "active", "alerts", "figures")
     list_filter = ("active", "alerts")
     search_fields = ("name", "zone")

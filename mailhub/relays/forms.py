@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from mailhub.relays import providers
-from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember, WarmupPlan
+from mailhub.relays.models import Blocklist, DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember, WarmupPlan
 
 # RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
 HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -255,6 +255,20 @@ class WarmupPlanForm(forms.ModelForm[WarmupPlan]):
     def clean_caps(self) -> str:
         """As it was shipped, so that a row that nobody changed is not taken for edited."""
         return "\n".join(self.cleaned_data["caps"].replace(",", "").split())
+
+
+# ---------------------------------------------------------------------------------------------------------------- blocklists
+
+
+class BlocklistForm(forms.ModelForm[Blocklist]):
+    class Meta:
+        model = Blocklist
+        fields = ("key", "name", "zone", "active", "alerts", "covers_ipv6", "meanings", "url", "source", "as_of", "confidence")
+        widgets: ClassVar = {"url": forms.TextInput(attrs={"class": "vLargeTextField"})}
+
+    def clean_meanings(self) -> str:
+        """As it was shipped, so that a row that nobody changed is not taken for edited."""
+        return "\n".join(self.cleaned_data["meanings"].split("\r\n")).strip()
 
 
 # ----------------------------------------------------------------------------------------------------------------- addresses

@@ -752,9 +752,11 @@ class Blocklist(Figures):
         blank=True,
         help_text=_("What its answers mean, one a line: 127.0.0.2 SBL, sources of spam. Empty: each is a listing."),
     )
-    url = models.URLField(
+    url = models.CharField(
         _("page for removal"),
+        max_length=200,
         blank=True,
+        validators=[RegexValidator(r"\Ahttps?://\S+\Z", _("That is no address of a page. Write it such as https://list.example/remove."))],
         help_text=_("Where one asks to be taken off. %(address)s stands for the address, should it be part of it."),
     )
 

@@ -273,4 +273,4 @@ def export(request: HttpRequest) -> HttpResponseBase:
         ]
         for row in found.iterator(chunk_size=2000)
     )  # fmt: skip
-    return sheet(f"{_('Bounces')} {asked.first} {asked.last}", heading, rows)
+    return sheet(_("Bounces") + f" {asked.first} {asked.last}", heading, rows)

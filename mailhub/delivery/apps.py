@@ -7,3 +7,11 @@ from django.utils.translation import gettext_lazy as _
 class DeliveryConfig(AppConfig):
     name = "mailhub.delivery"
     verbose_name = _("Delivery")
+
+    def ready(self) -> None:
+        from django.db.models.signals import pre_delete
+
+        from mailhub.delivery import guard
+        from mailhub.senders.models import Sender
+
+        pre_delete.connect(guard.refuse, sender=Sender, dispatch_uid="mailhub.delivery.guard")

@@ -226,7 +226,10 @@ class Message(models.Model):
     content = models.ForeignKey(
         Content, models.PROTECT, related_name="messages", db_index=False, db_constraint=False, verbose_name=_("content")
     )
-    sender = models.ForeignKey(Sender, models.PROTECT, related_name="messages", db_index=False, verbose_name=_("sender"))
+    # Nor on the sender, whom staff may delete: a batch keeps its own by a constraint, and guard.py sees to transactional mail.
+    sender = models.ForeignKey(
+        Sender, models.PROTECT, related_name="messages", db_index=False, db_constraint=False, verbose_name=_("sender")
+    )
     # Whose servers it goes to, known when it is made (relays/destinations.py): claims take from each destination apart, so that one
     # that is left alone costs the others nothing. No constraint in the database here either.
     destination = models.ForeignKey(

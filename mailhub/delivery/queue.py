@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_stubs_ext import StrOrPromise
 
-from mailhub.delivery import events, suppressions, throughput
+from mailhub.delivery import events, guard, suppressions, throughput
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Worker
 from mailhub.delivery.workers import FRESH
 from mailhub.lib import addresses, clock, tasks
@@ -63,9 +63,11 @@ class LeaseLost(Exception):
 
 
 def enqueue(messages: Sequence[Message]) -> None:
-    """Insert new messages, in the caller's transaction, and wake a worker once it has committed."""
+    """Insert new messages, in the caller's transaction, and wake a worker once it has committed. Raises IntegrityError when a sender has
+    just been deleted."""
     label(messages)
     with transaction.atomic():
+        guard.keep({message.sender_id for message in messages})
         Message.objects.bulk_create(messages, batch_size=500)
         counts = Counter(message.batch_id for message in messages if message.batch_id)
         for batch, count in sorted(counts.items()):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from mailhub.delivery import events, queue, tasks
 from mailhub.delivery.models import Attempt, Batch, Event, Lease, Message, Suppression
@@ -85,6 +85,14 @@ def test_what_is_committed_wakes_one_worker_a_relay_and_queue(
         post(sender, 1)
         make_batch(sender, 1)
     assert asked[3:] == [(URGENT, (relay.pk,), "transactional")]
+
+
+def test_no_mail_is_put_in_for_a_sender_that_is_gone(sender: Sender) -> None:
+    remembered = Sender.objects.get()
+    sender.delete()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        post(remembered, 2)
+    assert not Message.objects.exists()
 
 
 def test_what_is_rolled_back_wakes_nobody(sender: Sender, asked: Asked, django_capture_on_commit_callbacks: Capture) -> None:

@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
-from django.db import connection, connections
+from django.db import IntegrityError, connection, connections
+from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
 
-from mailhub.delivery import engine, events, queue, retention
+from mailhub.delivery import engine, events, guard, queue, retention
 from mailhub.delivery.models import Attempt, Batch, Event, Lease, Message, Suppression
 from mailhub.delivery.queue import LeaseLost
 from mailhub.lib import clock
@@ -325,6 +326,36 @@ def test_a_report_about_a_message_that_is_being_forgotten_leaves_nothing_behind(
     with suppress(Message.DoesNotExist):
         report.result()
     assert not Message.objects.exists() and not Event.objects.exists() and not Suppression.objects.exists()
+
+
+@pytest.mark.parametrize("how", ["one", "all"])
+def test_a_sender_for_whom_mail_is_being_put_in_stays(stage: Stage, relay: Relay, sender: Sender, how: str) -> None:
+    delete: Callable[[], object] = sender.delete if how == "one" else Sender.objects.all().delete
+    with stage.stopped(post, sender, 2, at=(queue, "wake")) as putting:
+        # Django finds no message that needs the sender, as none is committed.
+        deletion = stage.start(delete)
+        assert waits(deletion)
+    assert len(putting.result()) == 2
+    with pytest.raises(ProtectedError):
+        deletion.result()
+    assert Message.objects.filter(sender=Sender.objects.get()).count() == 2
+
+
+def test_no_mail_is_put_in_for_a_sender_that_is_being_deleted(stage: Stage, relay: Relay, sender: Sender) -> None:
+    with stage.stopped(sender.delete, at=(guard, "needed"), after=True) as deletion:
+        putting = stage.start(post, sender, 2)
+        assert waits(putting)
+    deletion.result()
+    with pytest.raises(IntegrityError):
+        putting.result()
+    assert not Message.objects.exists() and not Sender.objects.exists()
+
+
+def test_mail_of_one_sender_is_put_in_by_many_at_once(stage: Stage, relay: Relay, sender: Sender) -> None:
+    with stage.stopped(post, sender, 1, at=(queue, "wake")):
+        assert len(stage.start(post, sender, 2).result(LONG)) == 2
+        # Nor does who changes the sender wait.
+        assert stage.start(lambda: Sender.objects.update(name="Changed")).result(LONG) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

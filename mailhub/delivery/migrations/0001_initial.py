@@ -120,7 +120,7 @@ class Migration(migrations.Migration):
                 ('content', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='delivery.content', verbose_name='content')),
                 ('lease', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='messages', to='delivery.lease')),
                 ('relay', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='messages', to='relays.relay', verbose_name='relay')),
-                ('sender', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='senders.sender', verbose_name='sender')),
+                ('sender', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='senders.sender', verbose_name='sender')),
             ],
             options={
                 'verbose_name': 'message',

@@ -26,7 +26,8 @@ from mailhub.delivery import progress, throughput, workers
 from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
 from mailhub.delivery.pages import SERVES
 from mailhub.delivery.templatetags.figures import grouped
-from mailhub.lib import clock
+from mailhub.lib import charts, clock
+from mailhub.lib.charts import Column, ceiling
 from mailhub.relays.models import Parking, Relay, Route, Stream
 from mailhub.senders.models import Sender
 from mailhub.watching import words as words_of
@@ -320,32 +321,12 @@ class Hour:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One part of an hour's column, for SVG: text, because the language of a page has no say in how that writes numbers."""
-
-    name: str
-    y: str
-    height: str
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    x: int
-    label: str
-    title: str
-    bars: list[Bar]
-
-
-@dataclass(frozen=True, slots=True)
 class Traffic:
     """Tries to hand mail over, hour by hour."""
 
     hours: list[Hour]
     #: their outcomes are not known, and their numbers nearly
     rough: bool
-
-    WIDTH = 40
-    HEIGHT = 200
 
     @property
     def tries(self) -> int:
@@ -358,9 +339,7 @@ class Traffic:
     @property
     def top(self) -> int:
         """Of the scale: a round number that no hour exceeds."""
-        most = max([hour.tries for hour in self.hours] or [0])
-        size = 10 ** max(len(str(most)) - 1, 0)
-        return next((round(step * size) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * size >= most), most) if most > 4 else 4
+        return ceiling(max([hour.tries for hour in self.hours] or [0]))
 
     @property
     def scale(self) -> list[int]:
@@ -383,13 +362,7 @@ class Traffic:
                 "refused": grouped(hour.refused),
             }
             parts = [("sent", hour.sent), ("deferred", hour.deferred), ("refused", hour.refused)]
-        bars, y = [], float(self.HEIGHT)
-        for name, count in parts:
-            height = self.HEIGHT * count / self.top
-            y -= height
-            if count:
-                bars.append(Bar(name, f"{y:.1f}", f"{height:.1f}"))
-        return Column(place * self.WIDTH, time, title, bars)
+        return charts.column(place, time, title, [(tone, charts.HEIGHT * count / self.top) for tone, count in parts])
 
 
 def last_day(now: datetime) -> Traffic:

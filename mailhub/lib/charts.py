@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from django.utils.formats import number_format
@@ -46,22 +46,30 @@ class Chart:
         return WIDTH * len(self.columns)
 
 
-def stacked(label: str, parts: Sequence[tuple[str, str]], columns: Sequence[tuple[str, str, Sequence[int]]]) -> Chart:
-    """A column for each of (words below it, its name, a number for each of `parts`); `parts`: class of the colour, and what it is."""
+def stacked(
+    label: str, parts: Sequence[tuple[str, str]], columns: Sequence[tuple[str, str, Sequence[int]]], *, every: int | None = None
+) -> Chart:
+    """A column for each of (words below it, its name, a number for each of `parts`); `parts`: class of the colour, and what it is. `every`:
+    of how many columns one has its words below it; else as many as there is room for."""
     top = ceiling(max((sum(numbers) for _short, _name, numbers in columns), default=0))
     # Words below all of many columns would run into each other.
-    every = -(-len(columns) // LABELS) or 1
+    every = every or -(-len(columns) // LABELS) or 1
     drawn = []
     for place, (short, name, numbers) in enumerate(columns):
-        bars, y = [], float(HEIGHT)
-        for (tone, _words), number in zip(parts, numbers, strict=True):
-            height = HEIGHT * number / top
-            y -= height
-            if height:
-                bars.append(Bar(tone, f"{y:.1f}", f"{height:.1f}"))
         told = ", ".join(f"{grouped(number)} {words}" for (_tone, words), number in zip(parts, numbers, strict=True))
-        drawn.append(Column(place * WIDTH, "" if place % every else short, f"{name}: {told}", bars))
+        heights = [(tone, HEIGHT * number / top) for (tone, _words), number in zip(parts, numbers, strict=True)]
+        drawn.append(column(place, "" if place % every else short, f"{name}: {told}", heights))
     return Chart(label, drawn, [grouped(top), grouped(top // 2), "0"], legend=list(parts))
+
+
+def column(place: int, label: str, title: str, heights: Iterable[tuple[str, float]]) -> Column:
+    """Bars on each other from the bottom, those that can be seen: class of the colour, and how high of HEIGHT."""
+    bars, y = [], float(HEIGHT)
+    for tone, height in heights:
+        y -= height
+        if height:
+            bars.append(Bar(tone, f"{y:.1f}", f"{height:.1f}"))
+    return Column(place * WIDTH, label, title, bars)
 
 
 def shares(parts: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
@@ -89,4 +97,6 @@ def percent(part: int, whole: int) -> str:
     if not whole:
         return "—"
     share = 100 * part / whole
-    return _("%(percent)s %%") % {"percent": number_format(share, decimal_pos=0 if share in (0, 100) else 2 if share < 1 else 1)}
+    places = 0 if share in (0, 100) else 2 if share < 1 else 1
+    # Rounded first: number_format() cuts off.
+    return _("%(percent)s %%") % {"percent": number_format(round(share, places), decimal_pos=places)}

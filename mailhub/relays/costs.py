@@ -6,17 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
+from mailhub.lib.charts import grouped
 from mailhub.relays.models import Plan, Quota, Service, Stream
 
 # The shortest month: what fits it fits the others.
 DAYS = 28
-
-
-def grouped(number: int) -> str:
-    return number_format(number, force_grouping=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""Pictures of tallies, drawn as SVG by templates/admin/watching/chart.html: what became of mail, complaints, and the time that it took."""
+"""Pictures of tallies (lib/charts.py): what became of mail, complaints, and the time that it took."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _
 
 from mailhub.delivery import throughput
 from mailhub.delivery.throughput import BOUNDS, Counts, hour_of
+from mailhub.lib import charts
+from mailhub.lib.charts import HEIGHT, Chart, ceiling, grouped, percent
 from mailhub.watching.rules import plus
 
-WIDTH, HEIGHT = 40, 200
 # Percent of complaints that Gmail and Yahoo want to see no more than, and from which on they act.
 LIKED, BORNE = 0.1, 0.3
 
@@ -57,39 +58,6 @@ class Span:
 SPANS = {span.key: span for span in (Span("day", 24, 1), Span("week", 28, 6), Span("month", 30, 24))}
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """For SVG: text, because the language of a page has no say in how that writes numbers."""
-
-    name: str
-    y: str
-    height: str
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    x: int
-    label: str
-    title: str
-    bars: list[Bar]
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    label: str
-    columns: list[Column]
-    #: words at the left, from the top
-    scale: list[str]
-    #: limits: height and class
-    lines: list[tuple[str, str]] = field(default_factory=list)
-    #: class of the colour, and what it stands for
-    legend: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        return WIDTH * len(self.columns)
-
-
 def series(span: Span, now: datetime, **only: Any) -> list[tuple[datetime, Counts]]:
     """A Counts for each column. Index delivery_throughput_once: a range of it."""
     starts = span.starts(now)
@@ -112,25 +80,19 @@ def total(points: Sequence[tuple[datetime, Counts]]) -> Counts:
 
 
 def outcomes(span: Span, points: Sequence[tuple[datetime, Counts]]) -> Chart:
-    top = ceiling(max(counts.tries for _start, counts in points))
-    parts: list[tuple[str, str, Callable[[Counts], int]]] = [
-        ("sent", _("accepted"), lambda counts: counts.accepted),
-        ("deferred", _("deferred"), lambda counts: counts.deferred),
-        ("bounced", _("bounced"), lambda counts: counts.bounced),
-        ("failed", _("refused or no reply"), lambda counts: counts.refused + counts.unanswered),
+    words = {"sent": _("accepted"), "deferred": _("deferred"), "bounced": _("bounced"), "failed": _("refused or no reply")}
+    columns = [(span.short(start), span.title(start), [number for _tone, number in by_tone(counts)]) for start, counts in points]
+    return charts.stacked(_("What became of the tries"), list(words.items()), columns, every=1)
+
+
+def by_tone(counts: Counts) -> list[tuple[str, int]]:
+    """What became of the tries: class of the colour, and how many."""
+    return [
+        ("sent", counts.accepted),
+        ("deferred", counts.deferred),
+        ("bounced", counts.bounced),
+        ("failed", counts.refused + counts.unanswered),
     ]
-    columns = []
-    for place, (start, counts) in enumerate(points):
-        words = [f"{grouped(of(counts))} {label}" for _name, label, of in parts]
-        bars, y = [], float(HEIGHT)
-        for name, _label, of in parts:
-            height = HEIGHT * of(counts) / top
-            y -= height
-            if height:
-                bars.append(Bar(name, f"{y:.1f}", f"{height:.1f}"))
-        columns.append(Column(place * WIDTH, span.short(start), f"{span.title(start)}: {', '.join(words)}", bars))
-    legend = [(name, label) for name, label, _of in parts]
-    return Chart(_("What became of the tries"), columns, [grouped(top), grouped(top // 2), "0"], legend=legend)
 
 
 def complaints(span: Span, points: Sequence[tuple[datetime, Counts]]) -> Chart:
@@ -144,10 +106,8 @@ def complaints(span: Span, points: Sequence[tuple[datetime, Counts]]) -> Chart:
             "accepted": grouped(counts.accepted),
             "percent": percent(counts.complained, counts.accepted),
         }
-        height = HEIGHT * share / top
-        name = "failed" if share > BORNE else "deferred" if share > LIKED else "sent"
-        bars = [Bar(name, f"{HEIGHT - height:.1f}", f"{height:.1f}")] if share else []
-        columns.append(Column(place * WIDTH, span.short(start), words, bars))
+        tone = "failed" if share > BORNE else "deferred" if share > LIKED else "sent"
+        columns.append(charts.column(place, span.short(start), words, [(tone, HEIGHT * share / top)]))
     lines = [(f"{HEIGHT - HEIGHT * limit / top:.1f}", tone) for limit, tone in ((LIKED, "warn"), (BORNE, "bad"))]
     scale = [f"{number_format(value, decimal_pos=2)} %" for value in (top, top / 2)] + ["0 %"]
     legend = [("warn", _("0.1 %: Gmail and Yahoo want less")), ("bad", _("0.3 %: they act"))]
@@ -168,12 +128,7 @@ def waits(span: Span, points: Sequence[tuple[datetime, Counts]]) -> Chart:
             "most": lasts(most, counts),
         }
         heights = [("plain", _height(half)), ("faint", _height(most) - _height(half))] if counts.accepted else []
-        bars, y = [], float(HEIGHT)
-        for name, height in heights:
-            y -= height
-            if height:
-                bars.append(Bar(name, f"{y:.1f}", f"{height:.1f}"))
-        columns.append(Column(place * WIDTH, span.short(start), words, bars))
+        columns.append(charts.column(place, span.short(start), words, heights))
     scale = [_("longer"), *(brief(bound) for bound in reversed(BOUNDS)), ""]
     legend = [("plain", _("half of the mail")), ("faint", _("95 percent of the mail"))]
     return Chart(_("Time until it was accepted"), columns, scale, legend=legend)
@@ -183,43 +138,7 @@ def _height(bound: int | None) -> float:
     return HEIGHT * (BOUNDS.index(bound) + 1 if bound else STEPS) / STEPS
 
 
-def parts(counts: Counts) -> list[dict[str, str]]:
-    """Of the bar of a row (admin/mailhub/bar.html), which is 1000 wide."""
-    found, x = [], 0.0
-    whole = counts.tries or 1
-    for name, count in (
-        ("sent", counts.accepted),
-        ("deferred", counts.deferred),
-        ("bounced", counts.bounced),
-        ("failed", counts.refused + counts.unanswered),
-    ):
-        width = 1000 * count / whole
-        if width:
-            found.append({"name": name, "x": f"{x:.2f}", "width": f"{width:.2f}"})
-        x += width
-    return found
-
-
 # ------------------------------------------------------------------------------------------------------------------------- numbers
-
-
-def ceiling(most: int) -> int:
-    """A round number that nothing exceeds."""
-    size = 10 ** max(len(str(most)) - 1, 0)
-    return next((round(step * size) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * size >= most), most) if most > 4 else 4
-
-
-def grouped(number: int) -> str:
-    return number_format(number, force_grouping=True)
-
-
-def percent(part: int, whole: int) -> str:
-    if not whole:
-        return "—"
-    share = 100 * part / whole
-    places = 0 if share in (0, 100) else 2 if share < 1 else 1
-    # Rounded first: number_format() cuts off.
-    return _("%(percent)s %%") % {"percent": number_format(round(share, places), decimal_pos=places)}
 
 
 def brief(seconds: int) -> str:

@@ -27,12 +27,12 @@ from mailhub.delivery.models import Batch
 from mailhub.delivery.pages import SERVES
 from mailhub.delivery.throughput import Counts
 from mailhub.lib import clock
+from mailhub.lib.charts import grouped, percent, shares
 from mailhub.relays import limits
 from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay
 from mailhub.senders import verdicts
 from mailhub.senders.models import Finding
 from mailhub.watching import alerts, charts, sources, troubles, words
-from mailhub.watching.charts import grouped, percent
 from mailhub.watching.models import Channel, Deliverability, Rule, Step, Trouble
 
 # Of fewer tries, it is not said who does better.
@@ -171,7 +171,7 @@ def _row(name: str, url: str, counts: Counts) -> dict[str, Any]:
         "url": url,
         "counts": counts,
         "rank": rank(counts),
-        "parts": charts.parts(counts),
+        "parts": shares(charts.by_tone(counts)),
         "accepted": grouped(counts.accepted),
         "share": percent(counts.accepted, counts.tries),
         "deferred": percent(counts.deferred, counts.tries),

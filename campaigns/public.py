@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import translation
@@ -13,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from campaigns.models import Subscription
 from campaigns.subscriptions import Link
-from mailhub.lib import addresses
+from mailhub.lib import addresses, clients
 from mailhub.lib.tokens import BadToken
 
 Status = Subscription.Status
@@ -31,7 +29,7 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     except BadToken:
         return _page(request, token, "bad", status=404)
     if request.method == "POST":
-        link.unsubscribe(_ip(request))
+        link.unsubscribe(clients.of(request) or None)
         return _page(request, token, "left", link)
     return _page(request, token, "ask" if link.lists(Status.SUBSCRIBED) else "left", link)
 
@@ -45,7 +43,7 @@ def subscribe(request: HttpRequest, token: str) -> HttpResponse:
         link = Link.read(token)
     except BadToken:
         return _page(request, token, "bad", status=404)
-    link.subscribe(_ip(request))
+    link.subscribe(clients.of(request) or None)
     return _page(request, token, "back" if link.lists(Status.SUBSCRIBED) else "left", link)
 
 
@@ -71,10 +69,3 @@ def _masked(address: str) -> str:
     """Enough for its owner to know it by: mails are forwarded, and their links with them."""
     local, _at, _host = address.rpartition("@")
     return f"{local[:1]}…@{addresses.domain(address)}"
-
-
-def _ip(request: HttpRequest) -> str | None:
-    try:
-        return str(ip_address(request.META.get("REMOTE_ADDR", "")))
-    except ValueError:  # a Unix socket has none
-        return None

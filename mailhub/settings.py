@@ -234,7 +234,7 @@ MAILHUB_SOFT_SUPPRESSION_DAYS = envvars.whole("MAILHUB_SOFT_SUPPRESSION_DAYS", d
 
 # HTTP API: requests a minute for each key in each process (0: any number).
 MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=6000, least=0)
-# Networks of our own proxies, whose X-Forwarded-For tells who asks; without any, who is connected is who asks.
+# Networks of our own proxies, whose X-Forwarded-For tells who asks (lib/clients.py); without any, who is connected is who asks.
 MAILHUB_TRUSTED_PROXIES = envvars.networks("MAILHUB_TRUSTED_PROXIES")
 
 # Bounces by SMTP (manage.py bounced): the port on which it listens, on the addresses and with the name and certificate of manage.py smtpd.

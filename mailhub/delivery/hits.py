@@ -93,9 +93,9 @@ CENTRES = tuple(
 # --------------------------------------------------------------------------------------------------------------- in the request
 
 
-def sign(meta: Mapping[str, object], method: str) -> str:
-    """What a request (its WSGI variables) gives away of who made it; "" is nothing. A data centre alone proves nothing: it is "centre", and
-    with haste a machine."""
+def sign(meta: Mapping[str, object], method: str, client: str) -> str:
+    """What a request (its WSGI variables) from this IP address gives away of who made it; "" is nothing. A data centre alone proves
+    nothing: it is "centre", and with haste a machine."""
     if method == "HEAD" or any("prefetch" in (said := str(meta.get(name, "")).lower()) or "preview" in said for name in PREFETCH_FIELDS):
         return Sign.PREFETCH
     agent = str(meta.get("HTTP_USER_AGENT", "")).strip()
@@ -105,7 +105,7 @@ def sign(meta: Mapping[str, object], method: str) -> str:
         if pattern.fullmatch(agent) if found == Sign.APPLE else pattern.search(agent):
             return found
     try:
-        ip = ip_address(str(meta.get("REMOTE_ADDR", "")))
+        ip = ip_address(client)
     except ValueError:  # a Unix socket has none
         return ""
     if any(ip in network for network in APPLE):

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from mailhub.delivery import hits, tracking
 from mailhub.delivery.models import Content, Message
+from mailhub.lib import clients
 from mailhub.lib.tokens import BadToken
 
 # One pixel that is seen through: GIF89a, 42 octets.
@@ -31,7 +32,7 @@ def opened(request: HttpRequest, token: str) -> HttpResponse:
     except BadToken:
         pass
     else:
-        hits.take(content, message, 0, hits.sign(request.META, request.method or ""))
+        hits.take(content, message, 0, hits.sign(request.META, request.method or "", clients.of(request)))
     response = HttpResponse(PIXEL, content_type="image/gif")
     # Mail programs show it within a page of their own.
     response["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -50,7 +51,7 @@ def clicked(request: HttpRequest, token: str, number: int) -> HttpResponse:
     target = _target(content, message, number)
     if not target:
         return _nowhere(request)
-    hits.take(content, message, number, hits.sign(request.META, request.method or ""))
+    hits.take(content, message, number, hits.sign(request.META, request.method or "", clients.of(request)))
     response = HttpResponseRedirect(target)
     response["Referrer-Policy"] = POLICY
     return response

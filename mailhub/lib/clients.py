@@ -15,7 +15,7 @@ def of(request: HttpRequest) -> str:
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
     while hops and _trusted(address):
         address = hops.pop()
-    return address if parsed(address) else ""
+    return str(parsed(address) or "")
 
 
 def _trusted(address: str) -> bool:

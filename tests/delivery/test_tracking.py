@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from email import message_from_bytes, policy
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -207,6 +208,16 @@ def test_a_link_that_was_filled_in_leads_only_to_the_web(sender: Sender, client:
     assert client.get(link(message, 1)).status_code == 404
 
 
+def test_behind_a_proxy_of_ours_whoever_it_names_is_who_opened(sender: Sender, client: Client, settings: Any) -> None:
+    message = sent(sender, make(sender))
+    client.defaults |= {"HTTP_USER_AGENT": PERSON, "HTTP_X_FORWARDED_FOR": "17.58.97.1"}
+    client.get(pixel(message))
+    settings.MAILHUB_TRUSTED_PROXIES = (ip_network("127.0.0.0/8"),)
+    client.get(pixel(message))
+    client.get(link(message, 1))
+    assert list(Hit.objects.order_by("pk").values_list("sign", flat=True)) == ["", "apple", "apple"]
+
+
 @pytest.mark.parametrize(
     ("agent", "fields", "sign"),
     [
@@ -228,8 +239,9 @@ def test_a_link_that_was_filled_in_leads_only_to_the_web(sender: Sender, client:
     ],
 )
 def test_machines_show_themselves(agent: str, fields: dict[str, str], sign: str) -> None:
-    assert hits.sign({"HTTP_USER_AGENT": agent, "REMOTE_ADDR": "203.0.113.9", **fields}, "GET") == sign
-    assert hits.sign({"HTTP_USER_AGENT": agent, **fields}, "HEAD") == "prefetch"
+    client = fields.get("REMOTE_ADDR", "203.0.113.9")
+    assert hits.sign({"HTTP_USER_AGENT": agent, **fields}, "GET", client) == sign
+    assert hits.sign({"HTTP_USER_AGENT": agent, **fields}, "HEAD", client) == "prefetch"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from pydantic import Field
 from campaigns import launch, progress, subscriptions
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
 from mailhub.delivery.models import COUNTERS
-from mailhub.lib import addresses, clients
-from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib import clients
+from mailhub.lib.api import Fault, Paging, Problem, Schema, Scope, Strict, address_key, needs, newest_first, pointer
 from mailhub.lib.states import WrongState
 
 contacts = Router(tags=["Contacts"])
@@ -26,21 +26,6 @@ campaigns = Router(tags=["Campaigns"])
 
 LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
 LINE = r"^[^\x00-\x1f\x7f\x85\u2028\u2029]*$"
-
-
-class Paging(Schema):
-    limit: Annotated[int, Field(ge=1, le=MOST)] = PAGE
-    cursor: Annotated[str, Field(max_length=200)] = ""
-
-
-def _page(paging: Paging, rows: Any) -> tuple[list[Any], str | None]:
-    """The newest first, by primary key."""
-    (last,) = read_cursor(paging.cursor, int) if paging.cursor else (0,)
-    if last:
-        rows = rows.filter(pk__lt=last)
-    found = list(rows.order_by("-pk")[: paging.limit + 1])
-    shown = found[: paging.limit]
-    return shown, cursor(shown[-1].pk) if len(found) > paging.limit else None
 
 
 # ------------------------------------------------------------------------------------------------------------ contacts and lists
@@ -95,13 +80,6 @@ class ConsentIn(Strict):
     ip_address: str | None = Field(None, max_length=45, description="The person's.")
 
 
-def _key(text: str, place: str) -> str:
-    try:
-        return addresses.key(addresses.normalise(text))
-    except ValidationError as error:
-        raise Problem("invalid", error.messages[0], [Fault(place, error.messages[0])]) from None
-
-
 def _contacts() -> Any:
     return Contact.objects.prefetch_related("subscriptions__list")
 
@@ -144,8 +122,8 @@ def lists(request: HttpRequest) -> dict[str, Any]:
 @needs(Scope.CONTACTS_READ)
 def find(request: HttpRequest, paging: Query[Paging], email: Annotated[str, Query(max_length=320)] = "") -> dict[str, Any]:
     """The newest first, a page at a time; or the one with an address."""
-    rows = _contacts().filter(email=_key(email, "email")) if email else _contacts()
-    shown, further = _page(paging, rows)
+    rows = _contacts().filter(email=address_key(email, "email")) if email else _contacts()
+    shown, further = newest_first(paging, rows)
     return {"contacts": [contact_answer(row) for row in shown], "next": further}
 
 
@@ -153,12 +131,12 @@ def find(request: HttpRequest, paging: Query[Paging], email: Annotated[str, Quer
 @needs(Scope.CONTACTS_WRITE)
 def put(request: HttpRequest, asked: ContactIn) -> Status[dict[str, Any]]:
     """By its address; what is left out stays. It gets no campaign before it is subscribed to a list."""
-    key = _key(asked.email, pointer(["email"]))
+    key = address_key(asked.email, pointer(["email"]))
     given = {name: value for name, value in asked.model_dump(exclude={"email"}).items() if value is not None}
     with transaction.atomic():
-        contact = Contact.objects.select_for_update().filter(email=key).first()
-        created = contact is None
-        contact = contact or Contact(email=key)
+        # Of two requests at once, one adds it, and the other changes what the first has added.
+        contact, created = Contact.objects.get_or_create(email=key)
+        contact = Contact.objects.select_for_update().get(pk=contact.pk)
         for name, value in given.items():
             setattr(contact, name, value)
         try:
@@ -180,7 +158,7 @@ def get(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
 @needs(Scope.CONTACTS_WRITE)
 def subscribe(request: HttpRequest, public_id: UUID, asked: ConsentIn) -> dict[str, Any]:
     """With the record of their consent, without which no campaign goes to them. The contact is added where there is none."""
-    key = _key(asked.email, pointer(["email"]))
+    key = address_key(asked.email, pointer(["email"]))
     chosen = _list(public_id)
     contact, _created = Contact.objects.get_or_create(email=key)
     how = subscriptions.Circumstances(source=asked.source, text=asked.text, ip_address=_ip(asked.ip_address))
@@ -204,7 +182,7 @@ class UnsubscribeIn(Strict):
 @needs(Scope.CONTACTS_WRITE)
 def unsubscribe(request: HttpRequest, public_id: UUID, asked: UnsubscribeIn) -> dict[str, Any]:
     """At once: what waits for them is kept back."""
-    key = _key(asked.email, pointer(["email"]))
+    key = address_key(asked.email, pointer(["email"]))
     chosen = _list(public_id)
     contact = Contact.objects.filter(email=key).first()
     if contact is None:
@@ -265,7 +243,7 @@ def campaign_answer(campaign: Campaign) -> dict[str, Any]:
 @needs(Scope.CAMPAIGNS_READ)
 def find_campaigns(request: HttpRequest, paging: Query[Paging]) -> dict[str, Any]:
     """The newest first, a page at a time."""
-    shown, further = _page(paging, _campaigns())
+    shown, further = newest_first(paging, _campaigns())
     return {"campaigns": [campaign_answer(row) for row in shown], "next": further}
 
 

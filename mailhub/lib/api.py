@@ -9,13 +9,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from django.db.models import TextChoices
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet, TextChoices
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, ConfigDict, Field
+
+from mailhub.lib import addresses
 
 # Octets of a request: the largest mail in base64, and room for what is around it.
 LARGEST_REQUEST = 40 * 1024 * 1024
@@ -157,6 +160,9 @@ def needs(scope: Scope) -> Callable[[F], F]:
 # ----------------------------------------------------------------------------------------------------------------------- pages
 
 
+M = TypeVar("M", bound=Model)
+
+
 def cursor(*values: int | str) -> str:
     """Where the next page begins, as callers pass it back."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
@@ -173,3 +179,27 @@ def read_cursor(text: str, *types: type) -> list[Any]:
     except (ValueError, binascii.Error, RecursionError):
         pass
     raise Problem("invalid", _("This is not the cursor of a page."), [Fault("cursor", _("Pass back what “next” held, or leave it out."))])
+
+
+class Paging(Schema):
+    limit: Annotated[int, Field(ge=1, le=MOST)] = PAGE
+    cursor: Annotated[str, Field(max_length=200)] = ""
+
+
+def newest_first(paging: Paging, rows: QuerySet[M]) -> tuple[list[M], str | None]:
+    """A page of them, by primary key, and the cursor of the next one. Raises Problem."""
+    (last,) = read_cursor(paging.cursor, int) if paging.cursor else (0,)
+    found = list((rows.filter(pk__lt=last) if last else rows).order_by("-pk")[: paging.limit + 1])
+    shown = found[: paging.limit]
+    return shown, cursor(shown[-1].pk) if len(found) > paging.limit else None
+
+
+# ------------------------------------------------------------------------------------------------------------------- addresses
+
+
+def address_key(text: str, place: str) -> str:
+    """The form in which an address is compared. Raises Problem for what is no address, with its place."""
+    try:
+        return addresses.key(addresses.normalise(text))
+    except ValidationError as error:
+        raise Problem("invalid", error.messages[0], [Fault(place, error.messages[0])]) from None

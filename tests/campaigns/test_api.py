@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from campaigns.models import Campaign, MailingList
+from campaigns.models import Campaign, Contact, MailingList
 from mailhub.senders.models import Sender
 from tests.campaigns.conftest import Join
 from tests.transactional.api import Site
@@ -29,3 +29,16 @@ def test_a_campaign_that_is_not_ready_says_why(site: Site, campaign: Campaign) -
     assert answer.status_code == 422
     assert answer.json()["errors"]
     assert Campaign.objects.get().status == Campaign.Status.DRAFT
+
+
+def test_a_contact_is_added_once_and_changed_by_its_address(site: Site) -> None:
+    assert site.post("contacts", {"email": "new@example.net", "language": "ja"}).status_code == 201
+    changed = site.post("contacts", {"email": "New@Example.net", "name": "New"})
+    assert (changed.status_code, changed.json()["language"], changed.json()["name"]) == (200, "ja", "New")
+    assert site.get("contacts").json()["contacts"] == [changed.json()]
+
+
+def test_a_contact_that_is_not_valid_is_not_added(site: Site) -> None:
+    answer = site.post("contacts", {"email": "new@example.net", "attributes": {"bad key": "x"}})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/attributes")
+    assert not Contact.objects.exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
@@ -14,8 +13,7 @@ from pydantic import Field
 
 from mailhub.delivery import suppressions
 from mailhub.delivery.models import Suppression
-from mailhub.lib import addresses
-from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib.api import Paging, Problem, Schema, Scope, Strict, address_key, needs, newest_first, pointer
 from transactional.api.access import project_of
 from transactional.api.schemas import Moment
 
@@ -47,11 +45,6 @@ class SuppressionIn(Strict):
     expires_at: Moment | None = Field(None, description="Left out: for good.")
 
 
-class Paging(Schema):
-    limit: Annotated[int, Field(ge=1, le=MOST)] = PAGE
-    cursor: Annotated[str, Field(max_length=200)] = ""
-
-
 def _seen(request: HttpRequest) -> QuerySet[Suppression]:
     return Suppression.objects.filter(Q(project=0) | Q(project=project_of(request).pk), erased=False)
 
@@ -61,29 +54,19 @@ def answer(row: Suppression) -> dict[str, Any]:
     return {"email": row.address, "holds_for": "project" if row.project else "everybody", **said}
 
 
-def _key(text: str, place: str) -> str:
-    try:
-        return addresses.key(addresses.normalise(text))
-    except ValidationError as error:
-        raise Problem("invalid", error.messages[0], [Fault(place, error.messages[0])]) from None
-
-
 @router.get("/suppressions", response=SuppressionsOut, summary="List suppressions")
 @needs(Scope.SUPPRESSIONS_READ)
 def find(request: HttpRequest, paging: Query[Paging]) -> dict[str, Any]:
     """The newest first, a page at a time."""
-    (last,) = read_cursor(paging.cursor, int) if paging.cursor else (0,)
-    rows = _seen(request).filter(pk__lt=last) if last else _seen(request)
-    found = list(rows.order_by("-pk")[: paging.limit + 1])
-    shown = found[: paging.limit]
-    return {"suppressions": [answer(row) for row in shown], "next": cursor(shown[-1].pk) if len(found) > paging.limit else None}
+    shown, further = newest_first(paging, _seen(request))
+    return {"suppressions": [answer(row) for row in shown], "next": further}
 
 
 @router.post("/suppressions", response={201: SuppressionOut}, summary="Suppress an address")
 @needs(Scope.SUPPRESSIONS_WRITE)
 def add(request: HttpRequest, asked: SuppressionIn) -> Status[dict[str, Any]]:
     """One that is there already stays, and may come to hold for more or for longer."""
-    key = _key(asked.email, pointer(["email"]))
+    key = address_key(asked.email, pointer(["email"]))
     own = asked.holds_for == "project" and asked.scope == "all"
     project = project_of(request).pk if own else 0
     suppressions.add([key], asked.scope, asked.detail, project=project, until=asked.expires_at)
@@ -94,7 +77,7 @@ def add(request: HttpRequest, asked: SuppressionIn) -> Status[dict[str, Any]]:
 @needs(Scope.SUPPRESSIONS_READ)
 def get(request: HttpRequest, email: str) -> dict[str, Any]:
     """What keeps mail from it: nothing, or up to two."""
-    rows = _seen(request).filter(address=_key(email, "email")).order_by("project")
+    rows = _seen(request).filter(address=address_key(email, "email")).order_by("project")
     return {"suppressions": [answer(row) for row in rows], "next": None}
 
 
@@ -103,7 +86,7 @@ def get(request: HttpRequest, email: str) -> dict[str, Any]:
 def lift(request: HttpRequest, email: str, holds_for: Annotated[For, Query(description="Which of them.")] = "project") -> Status[None]:
     """A complaint is lifted by staff alone, in the admin: the person asked for it."""
     project = project_of(request).pk if holds_for == "project" else 0
-    row = _seen(request).filter(address=_key(email, "email"), project=project).first()
+    row = _seen(request).filter(address=address_key(email, "email"), project=project).first()
     if row is None:
         raise Http404(_("There is no such suppression."))
     if row.reason == Suppression.Reason.COMPLAINT:

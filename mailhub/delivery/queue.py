@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -268,17 +269,18 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
     if not found:
         return [], False
     found = [message for message in found if message.lost_leases == found[0].lost_leases][: TOGETHER[found[0].lost_leases]]
-    moved = _moved(relay, found)
-    found = [message for message in found if message.pk not in moved]
+    if moved := _moved(relay, found):
+        found = [message for message in found if message.pk not in moved]
     unfit = unfit_of(found, now)
-    fit = [message for message in found if message.pk not in unfit]
+    fit = [message for message in found if message.pk not in unfit] if unfit else found
     granted = limits.take(relay, len(fit), now)
     if granted < len(fit):
         relay.rest_until(limits.opens_at(relay, now) or now, _("A quota is used up."))
     within, fit = granted == len(fit), fit[:granted]
-    openings.write(Counter((message.destination_id or OTHER, domains[message]) for message in fit))
+    if openings.has_books:
+        openings.write(Counter((message.destination_id or OTHER, domains[message]) for message in fit))
     tally = events.Tally()
-    for end in _ENDS:
+    for end in _ENDS if unfit else ():
         _end([message for message in found if unfit.get(message.pk) is end], end.status, end.event, str(end.why), now, tally)
     _hold(lease, fit, now, tally)
     tally.write()
@@ -294,14 +296,16 @@ def _hold(lease: Lease, messages: Sequence[Message], now: datetime, tally: event
         Message.objects.filter(among("pk", keys(fresh))).update(**claimed, expires_at=fresh[0].expires_at)
     if len(fresh) < len(messages):
         Message.objects.filter(among("pk", {*keys(messages)} - {*keys(fresh)})).update(**claimed)
+    # Past Django's descriptors, which look for a lease and a relay that the message may have at hand: it was just read, and has none.
+    held = {"status": Status.CLAIMED, "lease_id": lease.pk, "relay_id": lease.relay_id}
     for message in messages:
         tally.move(message, Status.CLAIMED)
-        message.status, message.lease_id, message.relay_id = Status.CLAIMED, lease.pk, lease.relay_id
-        message.attempts += 1
+        message.__dict__.update(held, attempts=message.attempts + 1)
 
 
 def keys(messages: Iterable[Message]) -> list[int]:
-    return [message.pk for message in messages]
+    # `pk` asks the model for the name of its key each time.
+    return [message.id for message in messages]
 
 
 def due(relay: Relay) -> list[tasks.Queue]:
@@ -449,7 +453,7 @@ def _fairly(stream: Stream, sources: list[list[_Lane]], openings: shaping.Openin
             source = (message.sender_id, message.source_ref) if stream == Stream.TRANSACTIONAL else (message.batch_id or 0, 0)
             lane = by_place[*source, message.destination_id or OTHER]
             got[lane] += 1
-            lane.last = max(lane.last, (message.next_attempt_at, message.pk))
+            lane.last = (message.next_attempt_at, message.id)
             found[message] = lane.sender_domain
         for lane, wanted in asked.items():
             openings.take(lane.destination, lane.sender_domain, got[lane] - wanted)
@@ -485,7 +489,7 @@ def _take(stream: Stream, asked: Mapping[_Lane, int], now: datetime) -> list[Mes
     with connection.cursor() as cursor:
         cursor.execute(TAKE[stream], [*_arrays([*asked]), [*asked.values()], now])
         found = [_made(row, cursor.db.alias) for row in cursor.fetchall()]
-    return sorted(found, key=lambda message: (message.next_attempt_at, message.pk))
+    return sorted(found, key=lambda message: (message.next_attempt_at, message.id))
 
 
 # What a drain needs of a message. The rest is read should anybody ask.
@@ -501,11 +505,17 @@ def _made(row: Sequence[Any], database: str) -> Message:
     since 1970, exact to the microsecond until 2242, because Django reads them in Python."""
     message = Message.__new__(Message)
     *values, data, created, due, expires = row
-    moments = [datetime.fromtimestamp(seconds, UTC) for seconds in (created, due, expires)]
+    moments = (_moment(created), _moment(due), _moment(expires))
     message.__dict__.update(zip(TAKEN, (*values, json.loads(data), *moments), strict=True))
     message._state = ModelState()
     message._state.adding, message._state.db = False, database
     return message
+
+
+@lru_cache(maxsize=1000)
+def _moment(seconds: float) -> datetime:
+    """Messages that were made together have the same ones."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _stocked(stream: Stream, lanes: Sequence[_Lane], now: datetime) -> list[_Lane]:
@@ -608,16 +618,16 @@ def unfit_of(messages: Sequence[Message], now: datetime) -> dict[int, _Unfit]:
         asked = [(addresses.key(message.address), message.source_ref) for message in messages if message.stream == stream]
         barred[stream] = suppressions.blocked(stream, asked, erased=erased)
     # Who unsubscribes while a worker holds the message, or after it failed.
-    campaign = [message.pk for message in messages if message.stream == Stream.CAMPAIGN]
+    campaign = [message.id for message in messages if message.stream == Stream.CAMPAIGN]
     unsubscribed = Event.objects.filter(among("message_id", campaign), type=Event.Type.UNSUBSCRIBED)
     gone = set(unsubscribed.order_by().values_list("message", flat=True))
     found = {}
     for message in messages:
         held = barred[message.stream]
         if held and (addresses.key(message.address), message.source_ref) in held:
-            found[message.pk] = _SUPPRESSED
-        elif message.pk in gone:
-            found[message.pk] = _UNSUBSCRIBED
+            found[message.id] = _SUPPRESSED
+        elif message.id in gone:
+            found[message.id] = _UNSUBSCRIBED
         elif message.expires_at <= now and (message.stream == Stream.TRANSACTIONAL or message.attempts):
             found[message.pk] = _EXPIRED
     return found

@@ -140,6 +140,11 @@ class Openings:
         for pair in {(destination, ""), (destination, sender_domain)} & self.room.keys():
             self.room[pair] -= count
 
+    @property
+    def has_books(self) -> bool:
+        """Something is noted when mails leave."""
+        return bool(self.paces or self.probes)
+
     def write(self, taken: Mapping[Pair, int]) -> None:
         """Note in the books that these leave, by destination and sender's domain. In the transaction that began with `hold`."""
         counts: dict[str, int] = {}

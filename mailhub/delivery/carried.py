@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncHour, TruncMonth
 from django.utils import timezone
 
+from mailhub.delivery import upto
 from mailhub.delivery.models import Attempt, Carried, CarriedUpTo, Message
 from mailhub.delivery.throughput import hour_of
 
 COLUMNS = ("accepted", "deferred", "bounced", "refused", "unanswered")
 # Attempts that are counted in one transaction.
 GROUP = 50_000
-# An attempt is stored by then, or not at all: no transaction of a drain lasts so long.
-STORED = timedelta(minutes=1)
 
 _BOUNCED = Q(outcome=Attempt.Outcome.REFUSED, message__status__in=[Message.Status.BOUNCED, Message.Status.COMPLAINED])
 # As throughput.py counts them.
@@ -57,37 +55,15 @@ class Load:
 
 def count() -> int:
     """Count the attempts that came until the last time this ran; returns how many. Each is counted once, however often it runs at once."""
-    done = 0
-    while part := _count_some():
-        done += part
-    return done
+    return upto.read_on(CarriedUpTo, Attempt, GROUP, _add)
 
 
-@transaction.atomic
-def _count_some() -> int:
-    mark = _mark()
-    now = timezone.now()
-    if mark.read >= mark.seen:
-        if mark.seen_at is None or mark.seen_at <= now - STORED:
-            newest = Attempt.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-            CarriedUpTo.objects.filter(pk=mark.pk).update(seen=newest, seen_at=now)
-        return 0
-    if mark.seen_at is None or mark.seen_at > now - STORED:
-        return 0
-    last = min(mark.seen, mark.read + GROUP)
-    for (sender, relay, stream, hour), load in _loads(Attempt.objects.filter(pk__gt=mark.read, pk__lte=last)).items():
+def _add(after: int, last: int) -> None:
+    for (sender, relay, stream, hour), load in _loads(Attempt.objects.filter(pk__gt=after, pk__lte=last)).items():
         place = {"hour": hour, "sender_key": sender, "relay_key": relay, "stream": stream}
         counts = dict(zip(COLUMNS, astuple(load), strict=True))
         if not Carried.objects.filter(**place).update(**{name: F(name) + number for name, number in counts.items()}):
             Carried.objects.create(**place, **counts)
-    CarriedUpTo.objects.filter(pk=mark.pk).update(read=last)
-    return last - mark.read
-
-
-def _mark() -> CarriedUpTo:
-    """Locked, so that one counts at a time."""
-    CarriedUpTo.objects.bulk_create([CarriedUpTo(pk=1)], ignore_conflicts=True)
-    return CarriedUpTo.objects.select_for_update(no_key=True).get(pk=1)
 
 
 def _loads(attempts: QuerySet[Attempt]) -> dict[tuple[int, int, str, datetime], Load]:

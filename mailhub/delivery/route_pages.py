@@ -19,11 +19,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from mailhub.admin import badge
 from mailhub.delivery import moves, rebinding, simulation
+from mailhub.delivery.carried import Load
 from mailhub.delivery.models import Move
 from mailhub.delivery.pages import page
 from mailhub.delivery.route_forms import MoveForm, PaceForm, SimulationForm
 from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import clock
+from mailhub.lib.charts import shares
 from mailhub.lib.states import WrongState
 from mailhub.relays import limits
 from mailhub.relays.limits import Standing
@@ -220,15 +222,9 @@ def overview(move: Move) -> dict[str, Any]:
     }
 
 
-def _bar(load: Any, most: int) -> list[dict[str, str]]:
-    parts, x = [], 0.0
-    for name in ("accepted", "deferred", "bounced", "refused", "unanswered"):
-        width = 1000 * getattr(load, name) / most
-        if width:
-            tone = {"accepted": "sent", "deferred": "deferred", "bounced": "bounced"}.get(name, "failed")
-            parts.append({"name": tone, "x": f"{x:.2f}", "width": f"{width:.2f}"})
-        x += width
-    return parts
+def _bar(load: Load, most: int) -> list[dict[str, str]]:
+    parts = [("sent", load.accepted), ("deferred", load.deferred), ("bounced", load.bounced), ("failed", load.refused + load.unanswered)]
+    return shares(parts, most)
 
 
 def words(move: Move) -> str:

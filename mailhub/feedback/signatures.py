@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -186,9 +185,12 @@ def svix(posted: Posted, secrets: Mapping[str, str], now: float) -> str:
         return "svix " + signing.verify([secret], posted.headers, posted.body, now=now, names="svix")
     except signing.BadSecret:
         raise Unproven(Why.NO_SECRET) from None
-    except signing.BadSignature as problem:
-        why = {"it is not signed": Why.UNSIGNED, "its time is too far from ours": Why.OLD}.get(str(problem), Why.SIGNATURE)
-        raise Unproven(why) from None
+    except signing.NotSigned:
+        raise Unproven(Why.UNSIGNED) from None
+    except signing.BadTime:
+        raise Unproven(Why.OLD) from None
+    except signing.BadSignature:
+        raise Unproven(Why.SIGNATURE) from None
 
 
 def unisender(posted: Posted, secrets: Mapping[str, str], now: float) -> str:
@@ -257,7 +259,3 @@ def postal(posted: Posted, secrets: Mapping[str, str], now: float) -> str:
     except InvalidSignature:
         raise Unproven(Why.SIGNATURE) from None
     return ""
-
-
-def clock_now() -> float:
-    return time.time()

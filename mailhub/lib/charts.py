@@ -72,9 +72,10 @@ def column(place: int, label: str, title: str, heights: Iterable[tuple[str, floa
     return Column(place * WIDTH, label, title, bars)
 
 
-def shares(parts: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
-    """Of the bar of a row (admin/mailhub/bar.html), which is 1000 wide: class of the colour, and how many."""
-    found, x, whole = [], 0.0, sum(number for _tone, number in parts) or 1
+def shares(parts: Sequence[tuple[str, int]], whole: int = 0) -> list[dict[str, str]]:
+    """Of the bar of a row (admin/mailhub/bar.html), which is 1000 wide: class of the colour, and how many. `whole`: how many fill it, where
+    that is not the sum."""
+    found, x, whole = [], 0.0, whole or sum(number for _tone, number in parts) or 1
     for tone, number in parts:
         width = 1000 * number / whole
         if width:

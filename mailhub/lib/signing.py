@@ -33,6 +33,14 @@ class BadSignature(Exception):
     """Not signed with this secret, changed on its way, or too old. The text says which, for the log; a stranger is told 400."""
 
 
+class NotSigned(BadSignature):
+    pass
+
+
+class BadTime(BadSignature):
+    pass
+
+
 def new_secret() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(SIZE)).decode()
 
@@ -76,11 +84,11 @@ def verify(
     given = {name.lower(): value for name, value in fields.items()}
     id, timestamp, signatures = (given.get(name.replace("webhook", names), "") for name in (ID, TIMESTAMP, SIGNATURE))
     if not (id and timestamp and signatures):
-        raise BadSignature("it is not signed")
+        raise NotSigned("it is not signed")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 15):
         raise BadSignature("its time is none")
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
-        raise BadSignature("its time is too far from ours")
+        raise BadTime("its time is too far from ours")
     right = [signature(secret, id, timestamp, body).encode() for secret in secrets]
     offered = [one.encode() for one in signatures.split(" ")]
     # Each is compared with each, whichever fits: how long it takes tells nothing.

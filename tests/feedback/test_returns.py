@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from mailhub.delivery import events, queue
+from mailhub.delivery import events, queue, upto
 from mailhub.delivery.models import Batch, Message
 from mailhub.feedback.returns import advice, sums, tally, tasks
 from mailhub.feedback.returns.alike import alike
@@ -31,7 +31,7 @@ def counted() -> int:
     done = 0
     for _look in range(3):
         done += tally.count()
-        UpTo.objects.update(seen_at=timezone.now() - tally.STORED)
+        UpTo.objects.update(seen_at=timezone.now() - upto.STORED)
     return done
 
 

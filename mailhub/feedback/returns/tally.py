@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
+from mailhub.delivery import upto
 from mailhub.delivery.models import Event
 from mailhub.feedback.returns.alike import alike
 from mailhub.feedback.returns.models import Count, Returned, UpTo, Wording
@@ -26,8 +27,6 @@ from mailhub.relays.models import OTHER
 TYPES = (Event.Type.BOUNCED, Event.Type.FAILED, Event.Type.REJECTED, Event.Type.COMPLAINED)
 # Events that are read in one transaction.
 GROUP = 20_000
-# An event is stored by then, or not at all: no transaction that records lasts so long.
-STORED = timedelta(minutes=1)
 # Different wordings that a day may bring; what is said beyond them counts by its category alone.
 NEW_WORDINGS = 1_000
 COLUMNS = (
@@ -62,35 +61,12 @@ class Said:
 def count() -> int:
     """Count the events that came until the last time this ran; returns how many were read. Each is counted once, however often it runs
     at once."""
-    done = 0
-    while part := _count_some():
-        done += part
-    return done
+    return upto.read_on(UpTo, Event, GROUP, _read)
 
 
-@transaction.atomic
-def _count_some() -> int:
-    mark = _mark()
-    now = timezone.now()
-    if mark.read >= mark.seen:
-        if mark.seen_at is None or mark.seen_at <= now - STORED:
-            newest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-            UpTo.objects.filter(pk=mark.pk).update(seen=newest, seen_at=now)
-        return 0
-    if mark.seen_at is None or mark.seen_at > now - STORED:
-        return 0
-    last = min(mark.seen, mark.read + GROUP)
-    # The primary key: a range of it.
-    read = Event.objects.filter(pk__gt=mark.read, pk__lte=last, type__in=TYPES).order_by("pk").values_list(*COLUMNS)
-    add(list(read))
-    UpTo.objects.filter(pk=mark.pk).update(read=last)
-    return last - mark.read
-
-
-def _mark() -> UpTo:
-    """Locked, so that one counts at a time."""
-    UpTo.objects.bulk_create([UpTo(pk=1)], ignore_conflicts=True)
-    return UpTo.objects.select_for_update(no_key=True).get(pk=1)
+def _read(after: int, last: int) -> None:
+    """The primary key: a range of it."""
+    add(list(Event.objects.filter(pk__gt=after, pk__lte=last, type__in=TYPES).order_by("pk").values_list(*COLUMNS)))
 
 
 def add(rows: Sequence[tuple[object, ...]]) -> None:

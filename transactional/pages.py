@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -30,6 +30,8 @@ from mailhub.relays.base import Refused
 from mailhub.relays.models import Stream
 from mailhub.relays.pages import demand, page
 from mailhub.senders.models import Sender
+from mailhub.webhooks.models import Endpoint
+from mailhub.webhooks.pages import endpoint_badge
 from transactional import samples, sending, travel, variables
 from transactional.connect import Access
 from transactional.forms import CredentialForm, PublishForm, TestForm
@@ -46,7 +48,10 @@ LISTED = 100
 
 def overview(project: Project) -> dict[str, Any]:
     """What a project's own page shows beside its fields."""
-    return {"project": project, "credentials": list(project.credentials.order_by("name"))}
+    # Those that are told of all mail are told of this project's, too.
+    told = Endpoint.objects.filter(Q(project_ref=project.pk) | Q(project_ref=None)).defer("secret", "old_secret").order_by("name")
+    endpoints = [(endpoint, endpoint_badge(endpoint)) for endpoint in told]
+    return {"project": project, "credentials": list(project.credentials.order_by("name")), "endpoints": endpoints}
 
 
 @require_safe

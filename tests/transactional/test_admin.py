@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from mailhub.delivery.models import Message
 from mailhub.senders.models import Sender
+from mailhub.webhooks.models import Endpoint
 from transactional import samples, sending
 from transactional.models import Credential, Project, Submission, Template
 from transactional.requests import Request
@@ -92,6 +93,16 @@ def test_the_page_gives_settings_to_paste(admin_client: Client, project: Project
     assert "DEFAULT_FROM_EMAIL = &quot;shop@example.com&quot;" in shown
     sender.disable()
     assert "DEFAULT_FROM_EMAIL = &quot;shop@example.com&quot;" not in text(admin_client.get(page(project, "connect")))
+
+
+def test_a_projects_page_shows_who_is_told_of_its_mail(admin_client: Client, project: Project) -> None:
+    url = reverse("admin:transactional_project_change", args=[project.pk])
+    assert "is not told what became of its mails" in admin_client.get(url).content.decode()
+    for name, project_ref in (("Its own", project.pk), ("Everybody", None), ("Another", project.pk + 1)):
+        Endpoint.objects.create(name=name, url="https://shop.example/mail/", project_ref=project_ref)
+    page = admin_client.get(url).content.decode()
+    assert "Its own" in page and "Everybody" in page and "Another" not in page
+    assert f"{reverse('admin:webhooks_endpoint_add')}?project_ref={project.pk}" in page
 
 
 def test_a_project_that_has_sent_stays(admin_client: Client, project: Project, submission: Submission) -> None:

@@ -20,12 +20,14 @@ from django.views.decorators.http import require_POST, require_safe
 from campaigns import subscriptions
 from campaigns.models import Contact, Subscription
 from mailhub.delivery import erasure, history, progress, suppressions
-from mailhub.delivery.models import Message, Suppression
+from mailhub.delivery.models import Suppression
 from mailhub.feedback.models import IncomingMail
 from mailhub.lib import addresses, clock
 from transactional.models import Project
 
 MOST_LIFTED = 20
+# Who may all of these may erase a person.
+ERASES = ("campaigns.delete_contact", "delivery.change_message", "delivery.delete_suppression")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,17 @@ def show(request: HttpRequest) -> HttpResponse:
 @require_POST
 def erase(request: HttpRequest) -> HttpResponse:
     """The person asked to be forgotten."""
-    _demand(request, "campaigns.delete_contact", "delivery.change_message", "delivery.delete_suppression")
+    _demand(request, *ERASES)
     try:
         address = addresses.key(addresses.normalise(request.POST.get("address", "")))
     except ValidationError as error:
         messages.error(request, error.messages[0])
         return redirect("admin:reach")
+    mine = _messages(address)
     if "confirmed" not in request.POST:
         title = _("Erase %(address)s?") % {"address": address}
-        mails = Message.objects.filter(pk__in=_messages(address)).count()
-        context = {**admin.site.each_context(request), "title": title, "opts": Suppression._meta, "address": address, "mails": mails}
+        context = {**admin.site.each_context(request), "title": title, "opts": Suppression._meta, "address": address, "mails": len(mine)}
         return TemplateResponse(request, "admin/mailhub/erase.html", context)
-    mine = _messages(address)
     for contact in Contact.objects.filter(email=address):
         subscriptions.forget(contact)
     IncomingMail.objects.filter(message__in=mine).update(raw=None, subject="", sender="", reports=[])
@@ -103,7 +104,7 @@ def _about(request: HttpRequest, address: str) -> dict[str, Any]:
         "subscriptions": contact.subscriptions.select_related("list", "consent").order_by("list__name") if contact and may_see else [],
         "lifted": _lifted(address),
         "history": history.of(address) if request.user.has_perm("delivery.view_event") else None,
-        "may_erase": request.user.has_perms(["campaigns.delete_contact", "delivery.change_message", "delivery.delete_suppression"]),
+        "may_erase": request.user.has_perms(ERASES),
     }
 
 

@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -30,6 +29,7 @@ from mailhub.lib import clock
 from mailhub.lib.charts import grouped, percent, shares
 from mailhub.relays import limits
 from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay
+from mailhub.relays.pages import demand
 from mailhub.senders import verdicts
 from mailhub.senders.models import Finding
 from mailhub.watching import alerts, charts, sources, troubles, words
@@ -39,11 +39,6 @@ from mailhub.watching.models import Channel, Deliverability, Rule, Step, Trouble
 ENOUGH = 100
 # Waiting transactional mails are counted up to this number.
 MANY = 1_000
-
-
-def demand(request: HttpRequest, permission: str) -> None:
-    if not request.user.has_perm(permission):
-        raise PermissionDenied
 
 
 # ----------------------------------------------------------------------------------------------------------------- deliverability

@@ -208,10 +208,12 @@ class Relay(models.Model):
     @property
     def is_direct(self) -> bool:
         """Mail leaves from addresses of our own, to the servers of its destinations."""
-        return not self.sends_nothing and providers.load(self.kind).uses_pool
+        return not self.sends_nothing and self.kind in providers.REGISTRY and providers.load(self.kind).uses_pool
 
     def is_elsewhere(self) -> bool:
-        """Mail can only leave through it from other machines, which hold its addresses."""
+        """Mail can only leave through it from other machines, which hold its addresses, or have newer code, which knows its kind."""
+        if self.kind not in providers.REGISTRY:
+            return True
         return self.pool is not None and self.is_direct and self.pool.is_elsewhere()
 
     def pause(self, reason: str = "") -> None:
@@ -724,7 +726,8 @@ class WarmupUse(models.Model):
         ordering = ["-date", "ip", "destination"]
         constraints: ClassVar = [
             # Also the index by which the newest of an address and destination is found.
-            models.UniqueConstraint(fields=["ip", "destination", "date"], nulls_distinct=False, name="relays_warmup_once"),
+            models.UniqueConstraint(fields=["ip", "destination", "date"], name="relays_warmup_once"),
+            models.UniqueConstraint(fields=["ip", "date"], condition=Q(destination__isnull=True), name="relays_warmup_all_once"),
         ]
 
     def __str__(self) -> str:
@@ -795,7 +798,8 @@ class IPCheck(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["ip", "blocklist"], nulls_distinct=False, name="relays_ipcheck_once"),
+            models.UniqueConstraint(fields=["ip", "blocklist"], name="relays_ipcheck_once"),
+            models.UniqueConstraint(fields=["ip"], condition=Q(blocklist__isnull=True), name="relays_ipcheck_ptr_once"),
             models.CheckConstraint(condition=Q(verdict__in=["good", "bad", "unknown"]), name="relays_ipcheck_verdict"),
         ]
 

@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'warm-up day',
                 'verbose_name_plural': 'warm-up days',
                 'ordering': ['-date', 'ip', 'destination'],
-                'constraints': [models.UniqueConstraint(fields=('ip', 'destination', 'date'), name='relays_warmup_once', nulls_distinct=False)],
+                'constraints': [models.UniqueConstraint(fields=('ip', 'destination', 'date'), name='relays_warmup_once'), models.UniqueConstraint(condition=models.Q(('destination__isnull', True)), fields=('ip', 'date'), name='relays_warmup_all_once')],
             },
         ),
     ]

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 ('ip', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='checks', to='relays.dedicatedip', verbose_name='dedicated IP')),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('ip', 'blocklist'), name='relays_ipcheck_once', nulls_distinct=False), models.CheckConstraint(condition=models.Q(('verdict__in', ['good', 'bad', 'unknown'])), name='relays_ipcheck_verdict')],
+                'constraints': [models.UniqueConstraint(fields=('ip', 'blocklist'), name='relays_ipcheck_once'), models.UniqueConstraint(condition=models.Q(('blocklist__isnull', True)), fields=('ip',), name='relays_ipcheck_ptr_once'), models.CheckConstraint(condition=models.Q(('verdict__in', ['good', 'bad', 'unknown'])), name='relays_ipcheck_verdict')],
             },
         ),
         migrations.CreateModel(

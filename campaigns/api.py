@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -25,6 +26,8 @@ contacts = Router(tags=["Contacts"])
 campaigns = Router(tags=["Campaigns"])
 
 LANGUAGES = tuple(code for code, _name in settings.LANGUAGES)
+# Characters of JSON: each mail to the contact has a copy of them.
+LARGEST_ATTRIBUTES = 20_000
 LINE = r"^[^\x00-\x1f\x7f\x85\u2028\u2029]*$"
 
 
@@ -133,6 +136,9 @@ def put(request: HttpRequest, asked: ContactIn) -> Status[dict[str, Any]]:
     """By its address; what is left out stays. It gets no campaign before it is subscribed to a list."""
     key = address_key(asked.email, pointer(["email"]))
     given = {name: value for name, value in asked.model_dump(exclude={"email"}).items() if value is not None}
+    if len(json.dumps(given.get("attributes"), ensure_ascii=False)) > LARGEST_ATTRIBUTES:
+        words = _("The data is longer than %(limit)s characters as JSON.") % {"limit": LARGEST_ATTRIBUTES}
+        raise Problem("invalid", words, [Fault(pointer(["attributes"]), words)])
     with transaction.atomic():
         # Of two requests at once, one adds it, and the other changes what the first has added.
         contact, created = Contact.objects.get_or_create(email=key)

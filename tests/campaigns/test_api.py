@@ -38,7 +38,8 @@ def test_a_contact_is_added_once_and_changed_by_its_address(site: Site) -> None:
     assert site.get("contacts").json()["contacts"] == [changed.json()]
 
 
-def test_a_contact_that_is_not_valid_is_not_added(site: Site) -> None:
-    answer = site.post("contacts", {"email": "new@example.net", "attributes": {"bad key": "x"}})
+@pytest.mark.parametrize("attributes", [{"bad key": "x"}, {"city": "京" * 20_000}])
+def test_a_contact_that_is_not_valid_is_not_added(attributes: dict[str, str], site: Site) -> None:
+    answer = site.post("contacts", {"email": "new@example.net", "attributes": attributes})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/attributes")
     assert not Contact.objects.exists()

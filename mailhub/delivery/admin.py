@@ -372,7 +372,7 @@ class EventList(Newest):
 
 @admin.register(Event)
 class EventAdmin(BigTableAdmin[Event]):
-    list_display = ("kind", "recipient", "detail", "at")
+    list_display = ("what", "recipient", "detail", "at")
     list_display_links = None
     list_filter = ("type",)
     list_select_related = ("message",)
@@ -394,8 +394,9 @@ class EventAdmin(BigTableAdmin[Event]):
         return queryset.filter(pk__in=rows_of(Event.objects.all(), "message", addressed(Message.objects.all(), search_term))), False
 
     @admin.display(description=_("type"))
-    def kind(self, event: Event) -> SafeString:
-        return badge(event.type, event.get_type_display())
+    def what(self, event: Event) -> SafeString:
+        # Not called “kind”: the list would show the field of that name.
+        return format_html('{} <small class="quiet">{}</small>', badge(event.type, event.get_type_display()), event.get_kind_display())
 
     @admin.display(description=_("recipient"))
     def recipient(self, event: Event) -> SafeString:

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
@@ -19,8 +20,21 @@ from mailhub.feedback import by_hand, callbacks, callers, incoming_pages, mailbo
 from mailhub.feedback import callback_pages as pages
 from mailhub.feedback.forms import MailboxForm
 from mailhub.feedback.models import Callback, IncomingMail, Mailbox, ParkedReport
+from mailhub.feedback.reports import MailKind
+from mailhub.feedback.returns import advice
 from mailhub.lib.states import WrongState
 from mailhub.relays.pages import demand, two_lines
+
+KINDS = {
+    MailKind.BOUNCE: _("bounce"),
+    MailKind.DELIVERED: _("delivery report"),
+    MailKind.COMPLAINT: _("complaint"),
+    MailKind.AUTO_REPLY: _("auto-reply"),
+    MailKind.RECEIPT: _("read receipt"),
+    MailKind.CHALLENGE: _("question whether a person sent it"),
+    MailKind.RECEIVER_REPORT: _("report from a receiver"),
+    MailKind.OTHER: _("other"),
+}
 
 
 class Need(admin.SimpleListFilter):
@@ -47,7 +61,7 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
     list_select_related = ("message",)
     actions = ("dismiss", "read_again")
     fields = (
-        "status", "kind", "subject", "sender", "rcpt_to", "mail_from", "source", "message", "proof", "reports", "tries", "received_at",
+        "status", "what", "subject", "writer", "rcpt_to", "mail_from", "source", "message", "proof", "told", "tries", "received_at",
         "read_at",
     )  # fmt: skip
 
@@ -100,6 +114,24 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
                 by_hand.read_again(mail)
                 count += 1
         self.message_user(request, ngettext("%(n)s mail was read again.", "%(n)s mails were read again.", count) % {"n": count})
+
+    @admin.display(description=_("kind"))
+    def what(self, mail: IncomingMail) -> str:
+        return str(KINDS[MailKind(mail.kind)]) if mail.kind else ""
+
+    @admin.display(description=_("From"))
+    def writer(self, mail: IncomingMail) -> str:
+        return mail.sender
+
+    @admin.display(description=_("reports"))
+    def told(self, mail: IncomingMail) -> SafeString:
+        """Of whom, why, and in which words."""
+        rows = [(one.get("recipient", ""), one.get("category"), one.get("diagnostic", "")) for one in mail.reports]
+        return format_html_join(
+            "",
+            '<p><strong>{}</strong> {}<br><span class="quiet">{}</span></p>',
+            ((recipient, advice.name(category) if category else "", words) for recipient, category, words in rows),
+        )
 
     @admin.display(description=_("incoming mail"))
     def title(self, mail: IncomingMail) -> SafeString:

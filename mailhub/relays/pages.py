@@ -310,7 +310,12 @@ def _way(mail: str, members: Sequence[RouteMember], at: datetime, otherwise: str
     for _position, group in groupby(members, key=lambda member: member.position):
         step = list(group)
         total = sum(member.weight for member in step)
-        shares = [f"{member.relay} ({round(100 * member.weight / total)} %)" if len(step) > 1 else str(member.relay) for member in step]
+        shares = [
+            _("%(relay)s (%(percent)s %%)") % {"relay": member.relay, "percent": round(100 * member.weight / total)}
+            if len(step) > 1
+            else str(member.relay)
+            for member in step
+        ]
         words = _("While none of these takes mail, through %(relays)s.") if sentences else _("%(mail)s leaves through %(relays)s.")
         sentences.append(words % {"mail": mail, "relays": ", ".join(shares)})
     sentences.append(otherwise)

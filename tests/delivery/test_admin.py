@@ -811,7 +811,8 @@ def test_events_of_a_type_are_looked_for_among_the_newest(admin_client: Client, 
     for kind in ("opened", "clicked", "clicked", "clicked"):
         Event.objects.create(message=message, type=kind, at=NOW())
     monkeypatch.setattr(delivery_admin, "WINDOW", 2)
-    assert len(admin_client.get(list_of("event", type__exact="clicked")).context["cl"].result_list) == 2
+    found = admin_client.get(list_of("event", type__exact="clicked"))
+    assert len(found.context["cl"].result_list) == 2 and text(found).count('<span class="badge clicked">') == 2
     none = admin_client.get(list_of("event", type__exact="opened"))
     assert not none.context["cl"].result_list and "looks through the newest" in text(none)
 

@@ -264,7 +264,7 @@ def export(request: HttpRequest) -> HttpResponseBase:
     found = asked.counts.select_related("wording").order_by("day", "pk")[:MOST_LINES]
     batch = _batches(list(set(asked.counts.values_list("batch_key", flat=True).distinct()[:MOST_LINES])))
     heading = [
-        _("day"), _("why"), _("kind"), _("relay"), _("destination"), _("campaign"), _("mails"), _("reply"), _("what to do"),
+        _("date"), _("why"), _("kind"), _("relay"), _("destination"), _("campaign"), _("mails"), _("reply"), _("what to do"),
     ]  # fmt: skip
     rows = (
         [

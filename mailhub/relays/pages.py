@@ -21,7 +21,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
 from mailhub.admin import badge, meter
@@ -317,7 +317,7 @@ def _way(mail: str, members: Sequence[RouteMember], at: datetime, otherwise: str
             for member in step
         ]
         words = _("While none of these takes mail, through %(relays)s.") if sentences else _("%(mail)s leaves through %(relays)s.")
-        sentences.append(words % {"mail": mail, "relays": ", ".join(shares)})
+        sentences.append(words % {"mail": mail, "relays": pgettext("between names", ", ").join(shares)})
     sentences.append(otherwise)
     for member in members:
         if member.relay.status == Relay.Status.PAUSED and member.relay.pause_reason:

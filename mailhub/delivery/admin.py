@@ -27,7 +27,7 @@ from mailhub.delivery.filters import Beyond, Linked, Written
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
 from mailhub.lib import addresses, clock
-from mailhub.relays.models import Stream
+from mailhub.relays.models import Relay, Stream
 
 # A filter that no index serves looks through so many rows, the newest.
 WINDOW = 100_000
@@ -38,7 +38,7 @@ TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
 # A Message-ID of ours begins with the message's public id.
 PUBLIC_ID = re.compile(r"<?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:@.*)?", re.IGNORECASE | re.DOTALL)
 # What the list does not show and may be long.
-LONG = ("data", "content__html", "content__text", "content__raw", "content__headers")
+LONG = ("data", "content__html", "content__text", "content__raw", "content__headers", "relay__secrets")
 # Messages, or people, that are found by the beginning of an address; and rows of them, such as events.
 MOST_FOUND = 1_000
 
@@ -185,6 +185,12 @@ class Until(Written):
     kind = "date"
 
 
+class OfRelay(admin.RelatedFieldListFilter):
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+        """Without their secrets: one that no key opens must not take the list away."""
+        return [(relay.pk, str(relay)) for relay in Relay.objects.defer("secrets").order_by("name")]
+
+
 class Subject(Written):
     title = _("subject")
     parameter_name = "subject"
@@ -215,7 +221,7 @@ class OfBatch(Linked):
 class MessageAdmin(BigTableAdmin[Message]):
     list_display = ("state", "mail", "origin", "last_reply", "created_at")
     list_display_links = ("mail",)
-    list_filter: ClassVar[Any] = (OfBatch, StateFilter, "stream", "sender", "relay", Subject, Since, Until)
+    list_filter: ClassVar[Any] = (OfBatch, StateFilter, "stream", "sender", ("relay", OfRelay), Subject, Since, Until)
     search_fields = ("address",)
     search_help_text = _("The beginning of an address, or a Message-ID")
     empty_hint = _("Every mail that MailHub accepts stands here, with what became of it.")
@@ -242,7 +248,7 @@ class MessageAdmin(BigTableAdmin[Message]):
         return MessageList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        return super().get_queryset(request).select_related("content", "sender", "relay", "batch__route")
+        return super().get_queryset(request).select_related("content", "sender", "relay", "batch__route").defer("relay__secrets")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
         if not search_term:

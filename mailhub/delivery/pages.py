@@ -524,6 +524,6 @@ def show_workers(request: HttpRequest) -> HttpResponse:
         workers=found,
         missing=[str(SERVES[queue]) for queue in workers.QUEUES if queue not in served],
         none=not served,
-        drains=Lease.objects.select_related("relay").annotate(held=Count("messages")).order_by("relay__name", "pk"),
+        drains=Lease.objects.select_related("relay").defer("relay__secrets").annotate(held=Count("messages")).order_by("relay__name", "pk"),
         now=now,
     )

@@ -51,7 +51,12 @@ class MoveAdmin(ReadOnlyAdmin[Move]):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Move]:
-        return super().get_queryset(request).select_related("sender__domain", "old_relay", "new_relay", "route", "source")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("sender__domain", "old_relay", "new_relay", "route", "source")
+            .defer(*route_pages.SECRETS)
+        )
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -37,6 +37,8 @@ from mailhub.senders.readiness import Lack
 
 # Senders that a route's panel names; the others are counted.
 NAMED = 12
+# Opened where they are needed: those that no key opens must take no page away.
+SECRETS = ("old_relay__secrets", "new_relay__secrets")
 
 # ------------------------------------------------------------------------------------------------------------- who uses which
 
@@ -84,7 +86,7 @@ def routes(request: HttpRequest) -> HttpResponse:
     context = {
         "panels": [each for each in found if each.users],
         "idle": [each.route for each in found if not each.users],
-        "moves": Move.objects.filter(status__in=["running", "held"]).select_related("sender", "old_relay", "new_relay"),
+        "moves": Move.objects.filter(status__in=["running", "held"]).select_related("sender", "old_relay", "new_relay").defer(*SECRETS),
     }
     return page(request, "admin/delivery/routes.html", _("Where mail goes"), Route, **context)
 

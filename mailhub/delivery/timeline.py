@@ -44,7 +44,7 @@ def of(message: Message) -> list[Step]:
     now = clock.now()
     # The outcome of an attempt is recorded as an event of the same moment: the two are one step.
     events = {(event.at, event.type): event for event in message.events.order_by("at", "pk")}
-    attempts = [_attempt(attempt, events) for attempt in message.attempts_made.select_related("relay")]
+    attempts = [_attempt(attempt, events) for attempt in message.attempts_made.select_related("relay").defer("relay__secrets")]
     steps = [*_arrival(message), *attempts, *map(_event, events.values()), *_withdrawal(message)]
     steps.sort(key=lambda step: step.at)
     passed = [replace(step, after=step.at - _end(before)) for before, step in pairwise(steps)]

@@ -97,7 +97,7 @@ def read_again(mail: IncomingMail) -> None:
 def candidates(asked: str) -> list[Message]:
     """The newest messages to an address, or the one with a number or Message-ID. Index delivery_message_address."""
     asked = asked.strip().strip("<>")
-    rows = Message.objects.select_related("content", "relay", "batch")
+    rows = Message.objects.select_related("content", "relay", "batch").defer("relay__secrets")
     if asked.isascii() and asked.isdigit() and len(asked) < 19:
         return list(rows.filter(pk=int(asked)))
     name = asked.partition("@")[0]

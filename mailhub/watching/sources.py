@@ -77,11 +77,8 @@ def names(relays: Iterable[Relay]) -> str:
 
 def quotas(now: datetime) -> Iterator[Found]:
     """Relays whose quota has no room for an hour or more, while mail waits that nothing else takes."""
-    empty = [
-        standing
-        for standing in limits.standing(Quota.objects.filter(relay__status=Relay.Status.ACTIVE).select_related("relay"), now)
-        if standing.opens_at and standing.opens_at > now + SOON
-    ]
+    active = Quota.objects.filter(relay__status=Relay.Status.ACTIVE).select_related("relay").defer("relay__secrets")
+    empty = [standing for standing in limits.standing(active, now) if standing.opens_at and standing.opens_at > now + SOON]
     waiting = stuck_routes(now) if empty else set()
     for standing in empty:
         relay = standing.quota.relay

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
@@ -18,11 +19,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
+from pytest_django import Settings
 
 from mailhub.admin import EstimatingPaginator
 from mailhub.delivery import admin as delivery_admin
 from mailhub.delivery import pages, queue, search, suppressions, timeline
-from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Suppression, Worker
+from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Move, Suppression, Worker
 from mailhub.lib import tasks
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
@@ -1060,3 +1062,18 @@ def test_no_page_reads_all_messages_or_events(admin_client: Client, plenty: dict
             if "Seq Scan on delivery_message" in plan or "Seq Scan on delivery_event" in plan:
                 wrong.append(f"{path}\n{sql}\n{plan}\n")
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_secret_of_a_relay_that_no_key_opens_takes_no_message_and_no_move_away(
+    admin_client: Client, make: Make, relay: Relay, route: Route, sender: Sender, settings: Settings
+) -> None:
+    Relay.objects.update(secrets={"key": "x"})
+    message = make(status="sent", relay=relay)
+    message.attempts_made.create(number=1, relay=relay, outcome=Attempt.Outcome.SENT, started_at=NOW(), finished_at=NOW())
+    other = Relay.objects.create(name="Other", kind="memory", secrets={"key": "x"})
+    Move.objects.create(sender=sender, stream="", old_relay=relay, new_relay=other, step=10, source=route, route=route, started_at=NOW())
+    settings.MAILHUB_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    for page in ("message_changelist", "move_changelist", "move_routes"):
+        assert "Dry run" in admin_client.get(reverse(f"admin:delivery_{page}")).content.decode(), page
+    shown = admin_client.get(reverse("admin:delivery_message_change", args=[message.pk]))
+    assert "Dry run" in shown.content.decode()

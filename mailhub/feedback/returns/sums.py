@@ -68,7 +68,7 @@ def mails(found: QuerySet[Count], before: int = 0) -> tuple[list[Mail], int]:
     if before:
         rows = rows.filter(pk__lt=before)
     keys = list(rows.values_list("pk", "message_key", "event_key")[: PAGE + 1])
-    messages = Message.objects.select_related("relay").in_bulk([message for _pk, message, _event in keys])
+    messages = Message.objects.select_related("relay").defer("relay__secrets").in_bulk([message for _pk, message, _event in keys])
     events = Event.objects.in_bulk([event for _pk, _message, event in keys])
     shown = [Mail(pk, messages[message], events.get(event)) for pk, message, event in keys[:PAGE] if message in messages]
     return shown, keys[PAGE - 1][0] if len(keys) > PAGE else 0

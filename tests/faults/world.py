@@ -149,7 +149,8 @@ class Hub:
         """A sender whose mail of both kinds goes through these."""
         for stream in Stream:
             world.make_route(*relays, default_for=stream)
-        Template.objects.create(key="order", language="en", subject="Your order", html="", text="Dear {{ name }}, thank you.")
+        words = {"subject": "Your order", "source": "<p>Dear {{ name }}, thank you.</p>", "sample": {"name": "Taro"}}
+        Template.objects.create(key="order", language="en", **words).publish(None)
         return world.make_sender("shop@tea.example")
 
     # -- workers

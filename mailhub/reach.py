@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -23,6 +23,7 @@ from mailhub.delivery import erasure, history, progress, suppressions
 from mailhub.delivery.models import Suppression
 from mailhub.feedback.models import IncomingMail
 from mailhub.lib import addresses, clock
+from mailhub.relays.pages import demand
 from transactional.models import Project
 
 MOST_LIFTED = 20
@@ -41,7 +42,7 @@ class Answer:
 
 @require_safe
 def show(request: HttpRequest) -> HttpResponse:
-    _demand(request, "delivery.view_suppression")
+    demand(request, "delivery.view_suppression")
     asked = request.GET.get("address", "").strip()
     context: dict[str, Any] = {}
     if asked:
@@ -59,7 +60,7 @@ def show(request: HttpRequest) -> HttpResponse:
 @require_POST
 def erase(request: HttpRequest) -> HttpResponse:
     """The person asked to be forgotten."""
-    _demand(request, *ERASES)
+    demand(request, *ERASES)
     try:
         address = addresses.key(addresses.normalise(request.POST.get("address", "")))
     except ValidationError as error:
@@ -82,11 +83,6 @@ def erase(request: HttpRequest) -> HttpResponse:
 def _messages(address: str) -> list[int]:
     """Index delivery_message_address."""
     return list(history.messages(address).values_list("pk", flat=True))
-
-
-def _demand(request: HttpRequest, *permissions: str) -> None:
-    if not request.user.has_perms(permissions):
-        raise PermissionDenied
 
 
 # -------------------------------------------------------------------------------------------------------------------- answers

@@ -54,8 +54,8 @@ SHOWN = 200_000
 NEARLY = 80
 
 
-def demand(request: HttpRequest, permission: str) -> None:
-    if not request.user.has_perm(permission):
+def demand(request: HttpRequest, *permissions: str) -> None:
+    if not request.user.has_perms(permissions):
         raise PermissionDenied
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -22,6 +21,7 @@ from django.views.decorators.http import require_safe
 
 from mailhub.delivery import throughput
 from mailhub.delivery.models import Batch
+from mailhub.feedback import by_hand
 from mailhub.feedback.models import IncomingMail
 from mailhub.feedback.returns import advice, sums
 from mailhub.feedback.returns.models import Count, Wording
@@ -29,6 +29,7 @@ from mailhub.lib import charts
 from mailhub.lib.charts import grouped, percent
 from mailhub.lib.sheets import sheet
 from mailhub.relays.models import Destination, Relay
+from mailhub.relays.pages import demand
 
 SPANS = {"week": 7, "month": 30, "quarter": 90}
 # Kinds in the order of the picture: class of the colour.
@@ -71,11 +72,6 @@ class Asked:
         )
 
 
-def demand(request: HttpRequest, *permissions: str) -> None:
-    if not request.user.has_perms(permissions):
-        raise PermissionDenied
-
-
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
     demand(request, "returns.view_count")
@@ -93,7 +89,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "about": chosen(asked),
         "total": total,
         "any": bool(total) or Count.objects.exists(),
-        "open": IncomingMail.objects.filter(status__in=["unmatched", "unproven", "stuck"]).order_by("status", "pk")[: MANY + 1].count(),
+        "open": IncomingMail.objects.filter(status__in=by_hand.OPEN).order_by("status", "pk")[: MANY + 1].count(),
         "mails_url": _mails_url(asked) if total and request.user.has_perm("delivery.view_message") else "",
         "export_url": reverse("admin:returns_count_export") + asked.link() if total else "",
     }

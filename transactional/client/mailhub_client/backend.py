@@ -136,7 +136,7 @@ def busy(response: requests.Response, part: Part) -> bool:
 
 def _retry_after(response: requests.Response) -> float:
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
 # Each may import itself and what stands before it.
-LAYERS = ["mailhub.lib", "mailhub.relays", "mailhub.senders", "mailhub.delivery", "mailhub.feedback", "mailhub.webhooks", "mailhub.watching"]
+LAYERS = [
+    "mailhub.lib",
+    "mailhub.relays",
+    "mailhub.senders",
+    "mailhub.delivery",
+    "mailhub.feedback",
+    "mailhub.webhooks",
+    "mailhub.watching",
+]
 # These stand on top of the layers, and never import each other.
 DOORS = ["campaigns", "transactional"]
 # Registers nothing; every admin.py stands on it.

@@ -54,13 +54,17 @@ class Look:
 
 def load() -> None:
     """Bring the shipped rows into the database; what staff have changed stays."""
+    with transaction.atomic():
+        shipping.bring_in(Blocklist, shipped())
+
+
+def shipped() -> dict[str, dict[str, Any]]:
     data = tomllib.loads(SHIPPED.read_text())
     as_of = data.pop("as_of")
-    wanted: dict[str, dict[str, Any]] = {}
-    for key, given in data.items():
-        wanted[key] = {**shipping.defaults(Blocklist), "as_of": as_of, **given, "meanings": given.get("meanings", "").strip()}
-    with transaction.atomic():
-        shipping.bring_in(Blocklist, wanted)
+    return {
+        key: {**shipping.defaults(Blocklist), "as_of": as_of, **given, "meanings": given.get("meanings", "").strip()}
+        for key, given in data.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------------- looking up

@@ -89,7 +89,8 @@ def test_each_bounce_lands_on_its_recipient_with_the_right_kind(postfix: Postfix
             if name == "size":
                 Content.objects.filter(pk=message.content_id).update(text="Dear reader, " * 1000)
     engine.drain(relay, "transactional")
-    assert set(Message.objects.values_list("status", flat=True)) == {"sent"}
+    # Some are back already.
+    assert set(Message.objects.values_list("status", flat=True)) <= {"sent", "bounced"}
     box = Mailbox.objects.create(
         name="Bounces", host="localhost", port=dovecot.imap, security="none", username=USER, secrets={"password": PASSWORD}
     )

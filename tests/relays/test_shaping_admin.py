@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import translation
 
 from mailhub.lib import clock
-from mailhub.relays import destinations, shipped_names, warmup
+from mailhub.relays import blocklists, destinations, shipped_names, warmup
 from mailhub.relays.models import OTHER, Destination, KnownDomain, Parking, Relay, ResponseRule, Slowdown
 
 pytestmark = pytest.mark.django_db
@@ -200,7 +200,9 @@ def test_shipped_names_are_there_for_translators() -> None:
     known = set(shipped_names.NAMES)
     assert {rule["name"] for rule in rules.values()} <= known
     plans = {each["name"] for each in warmup.shipped().values()}
-    assert known <= {rule["name"] for rule in rules.values()} | {each["name"] for each in shipped.values()} | plans
+    meanings = {line.split(maxsplit=1)[1] for each in blocklists.shipped().values() for line in each["meanings"].splitlines()}
+    assert meanings <= known
+    assert known <= {rule["name"] for rule in rules.values()} | {each["name"] for each in shipped.values()} | plans | meanings
     # Where makemessages finds them.
     tree = ast.parse((Path(settings.BASE_DIR) / "mailhub/relays/shipped_names.py").read_text())
     marked = {node.args[0].value for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.args[0], ast.Constant)}

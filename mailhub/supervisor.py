@@ -1,6 +1,6 @@
 """`manage.py worker`: keeps the three clusters of this machine at work, and starts anew the one that stands still.
 
-The main thread looks after processes and never touches the database; two others speak to it, however long that takes. Signs of life come
+The main thread looks after processes and never touches the database; others speak to it, however long that takes. Signs of life come
 from the clusters themselves (mailhub/lib/lifeline.py, brokers.py).
 """
 
@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -26,6 +27,7 @@ from django.utils.module_loading import import_string
 from mailhub import schedule
 from mailhub.delivery import workers
 from mailhub.delivery.models import Worker
+from mailhub.feedback import idle
 from mailhub.lib import brokers, clock, lifeline, processes
 from mailhub.lib.lifeline import Sign, SupervisorsEnd
 
@@ -219,6 +221,8 @@ class Cluster:
 class Rounds(threading.Thread):
     """Does something every few seconds that may take long, since it speaks to the database."""
 
+    every: ClassVar[float] = ROUND
+
     def __init__(self) -> None:
         super().__init__(name=type(self).__name__, daemon=True)
         self.bell = threading.Event()
@@ -231,7 +235,7 @@ class Rounds(threading.Thread):
             except Exception:  # the next round comes
                 logger.exception("%s", self.name)
                 connection.close()
-            self.bell.wait(ROUND)
+            self.bell.wait(self.every)
             self.bell.clear()
         self.leave()
         connection.close()
@@ -257,6 +261,27 @@ class Ticks(Rounds):
                 connection.close()
             except Exception:  # the others must not suffer
                 logger.exception("%s", path)
+
+
+class Listening(Rounds):
+    """Has a thread listen at each mailbox whose server tells what arrives. Between its rounds it holds no connection to the database."""
+
+    every = 30
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners = idle.Listeners()
+
+    def round(self) -> None:
+        try:
+            self.listeners.follow()
+        except DatabaseError as error:
+            logger.warning("mailboxes are listened at as before: %s", error)
+        finally:
+            connection.close()
+
+    def leave(self) -> None:
+        self.listeners.finish()
 
 
 class Register(Rounds):
@@ -348,6 +373,7 @@ class Supervisor:
         self.clusters: list[Cluster] = []
         self.register = Register(node or f"{socket.gethostname()}:{os.getpid()}", self.clusters)
         self.ticks = Ticks()
+        self.listening = Listening()
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or SIGHUP; a second one cuts the stopping short. Call it in the main thread."""
@@ -357,6 +383,7 @@ class Supervisor:
         self.clusters.extend(Cluster(queue) for queue in workers.QUEUES)
         self.register.start()
         self.ticks.start()
+        self.listening.start()
         while not self.stops:
             time.sleep(LOOK_EVERY)
             self.look()
@@ -376,6 +403,7 @@ class Supervisor:
     def stop(self) -> None:
         logger.info("stopping: what is in flight is finished, the rest is handed back")
         self.ticks.finish()
+        self.listening.finish()
         self.register.stopping = True
         self.register.bell.set()
         for cluster in self.clusters:

@@ -13,7 +13,7 @@ import poplib
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -46,13 +46,17 @@ class Failed(Exception):
     """The mailbox could not be looked into. The text is for people."""
 
 
+#: why a server could not be spoken with
+FAULTS = (Failed, OSError, EOFError, ValueError, imaplib.IMAP4.error, poplib.error_proto, requests.RequestException)
+
+
 def poll(mailbox: Mailbox) -> int:
     """Fetch what has arrived; returns how many mails were new or known already. What went wrong stands in the mailbox's row."""
     fetched = 0
     problem = ""
     try:
         fetched = (_imap if mailbox.protocol == Mailbox.Protocol.IMAP else _pop3)(mailbox)
-    except (Failed, OSError, EOFError, ValueError, imaplib.IMAP4.error, poplib.error_proto, requests.RequestException) as error:
+    except FAULTS as error:
         problem = str(error) or type(error).__name__
         logger.warning("mailbox %s could not be looked into: %s", mailbox, problem)
     now = clock.now()
@@ -117,7 +121,9 @@ class _IMAP(imaplib.IMAP4):
         return _dial(self.mailbox)
 
 
-def _imap(mailbox: Mailbox) -> int:
+@contextmanager
+def logged_in(mailbox: Mailbox) -> Iterator[imaplib.IMAP4]:
+    """A connection that has been let in."""
     server = _IMAP(mailbox)
     try:
         if mailbox.security == Mailbox.Security.STARTTLS:
@@ -127,17 +133,25 @@ def _imap(mailbox: Mailbox) -> int:
             server.authenticate("XOAUTH2", lambda _challenge: words.encode())
         else:
             server.login(mailbox.username, mailbox.secrets.get("password", ""))
-        if mailbox.done_folder:
-            # It may be there already.
-            server.create(_quoted(mailbox.done_folder))
-        return sum(_folder(server, mailbox, folder) for folder in mailbox.folder_names)
+        yield server
     finally:
         with suppress(OSError, imaplib.IMAP4.error):
             server.logout()
+        # Where it did not answer.
+        with suppress(OSError):
+            server.shutdown()
+
+
+def _imap(mailbox: Mailbox) -> int:
+    with logged_in(mailbox) as server:
+        if mailbox.done_folder:
+            # It may be there already.
+            server.create(quoted(mailbox.done_folder))
+        return sum(_folder(server, mailbox, folder) for folder in mailbox.folder_names)
 
 
 def _folder(server: imaplib.IMAP4, mailbox: Mailbox, folder: str) -> int:
-    if server.select(_quoted(folder))[0] != "OK":
+    if server.select(quoted(folder))[0] != "OK":
         raise Failed(_("There is no folder “%(folder)s”.") % {"folder": folder})
     validity = (server.response("UIDVALIDITY")[1] or [b""])[0]
     stumble = f"{folder}:{(validity or b'').decode()}"
@@ -169,12 +183,12 @@ def _fetch(server: imaplib.IMAP4, number: str) -> bytes | None:
 
 
 def _away(server: imaplib.IMAP4, mailbox: Mailbox, number: str) -> None:
-    if mailbox.done_folder and server.uid("COPY", number, _quoted(mailbox.done_folder))[0] != "OK":
+    if mailbox.done_folder and server.uid("COPY", number, quoted(mailbox.done_folder))[0] != "OK":
         raise Failed(_("Mails could not be moved to “%(folder)s”.") % {"folder": mailbox.done_folder})
     server.uid("STORE", number, "+FLAGS.SILENT", r"(\Deleted)")
 
 
-def _quoted(folder: str) -> str:
+def quoted(folder: str) -> str:
     return '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
+from django.utils.translation import gettext as _
 
 from mailhub.delivery import events
 from mailhub.delivery.models import Event, Message
@@ -47,7 +48,7 @@ def bring(data: bytes, name: str, brought: Brought) -> None:
     elif LOOKS_LIKE_MAIL.match(data[:4000].replace(b"\r\n", b"\n")):
         brought.mails += [incoming.take(raw, IncomingMail.Source.UPLOAD) for raw in mails(data)]
     else:
-        brought.reports.problems.append(f"{name}: neither a mail nor a report")
+        brought.reports.problems.append(f"{name}: " + _("It is neither a mail nor a report."))
 
 
 def mails(data: bytes) -> Iterator[bytes]:

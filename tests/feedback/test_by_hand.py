@@ -41,7 +41,7 @@ def test_mails_mailboxes_and_reports_are_uploaded_together(admin_client: Client,
     page = upload(admin_client, ("a.eml", proven), ("b.mbox", mbox), ("c.gz", gzip.compress(report(GOOD))), ("d.bin", b"\0\1"))
     assert "3 mails were read: 1 recorded, 2 for you to look at." in page
     assert "1 report was read." in page
-    assert "d.bin: neither a mail nor a report" in page
+    assert "d.bin: It is neither a mail nor a report." in page
     message.refresh_from_db()
     assert message.status == "bounced"
     assert Report.objects.count() == 1

@@ -131,16 +131,16 @@ def test_all_files_of_an_archive_are_read_and_a_broken_one_stops_no_other() -> N
         (report("<a>" * 30 + "</a>" * 30), "nested"),
         (report(GOOD, of="other.example"), "no domain of yours"),
         (report(GOOD, number=""), "with which number"),
-        (b"<html></html>", "no DMARC report"),
+        (b"<html></html>", "It is no DMARC report"),
         (b"plain words", "no XML"),
         (b"", "no XML"),
-        (b"{}", "no TLS report"),
+        (b"{}", "It is no TLS report"),
         (b"[" * 100_000, "no XML"),
         (b'{"a":' * 100_000, "no JSON"),
         (tls_report(policy={"policy-domain": "other.example"}), "no domain of yours"),
-        (b"\x1f\x8b\x08broken", "gzip"),
+        (b"\x1f\x8b\x08broken", "The archive is broken"),
         (gzip.compress(report(GOOD))[:-20], "too early"),
-        (b"PK\x03\x04broken", "broken zip"),
+        (b"PK\x03\x04broken", "The archive is broken"),
         (b"PK\x05\x06" + b"\0" * 18, "no XML"),
         (gzip.compress(b" " * 40_000_000), "times as large"),
         (zipped(b" " * 40_000_000), "times as large"),
@@ -214,7 +214,7 @@ def test_reports_are_found_among_incoming_mail(raw: bytes, kind: str) -> None:
 
 def test_a_report_that_cannot_be_read_is_set_aside_and_other_attachments_change_nothing() -> None:
     mail = incoming.take(mailed(b"broken", "application", "gzip", "r.xml.gz"), IncomingMail.Source.SMTP)
-    assert (mail.status, mail.reports) == ("stuck", [{"diagnostic": "no XML: syntax error: line 1, column 0"}])
+    assert (mail.status, mail.reports) == ("stuck", [{"diagnostic": "It is no XML: syntax error: line 1, column 0"}])
     mail = incoming.take(mailed(b"PK\x03\x04", "application", "zip", "photos.zip", "Photos"), IncomingMail.Source.SMTP)
     assert mail.status == "noted"
 
@@ -270,7 +270,7 @@ def test_the_page_shows_it_all_and_takes_files(admin_client: Client, domain: Dom
     ]
     page = admin_client.post(reverse("admin:receivers_report_upload"), {"files": files}, follow=True).content.decode()
     assert "2 reports were read." in page
-    assert "Not read: c.xml: no XML" in page
+    assert "Not read: c.xml: It is no XML" in page
     for words in ("203.0.113.9", "certificate-expired", "renew it", "Nobody you told MailHub of"):
         assert words in page
     page = admin_client.get(reverse(URL), {"domain": domain.name, "span": "week"}).content.decode()

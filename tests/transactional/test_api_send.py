@@ -168,6 +168,15 @@ def test_a_batch_has_a_result_for_each_mail(site: Site) -> None:
     assert sorted(Message.objects.values_list("address", flat=True)) == ["a0@example.net", "a2@example.net"]
 
 
+def test_a_batch_has_no_more_recipients_than_a_transaction_should(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transactional.api.mails.MOST_RECIPIENTS", 5)
+    mails = [{**MAIL, "to": ["a@example.net", "b@example.net"], "bcc": ["c@example.net"]}] * 2
+    answer = site.post("messages/batch", {"mails": mails})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "#/mails"
+    assert not Message.objects.exists()
+
+
 def test_a_batch_costs_as_many_statements_as_one_mail(site: Site, django_assert_max_num_queries: Any) -> None:
     site.post("messages", MAIL)
     with django_assert_max_num_queries(25):

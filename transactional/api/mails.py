@@ -20,7 +20,7 @@ from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from transactional import limits, sending
 from transactional.api import access
-from transactional.api.schemas import AcceptedOut, BatchIn, BatchOut, MailIn, PersonIn
+from transactional.api.schemas import MOST_RECIPIENTS, AcceptedOut, BatchIn, BatchOut, MailIn, PersonIn
 from transactional.models import Project, Submission
 from transactional.requests import Attachment, Conflict, Draft, Forbidden, Invalid, Limited, NotAccepted, Request
 
@@ -57,6 +57,11 @@ def send(request: HttpRequest, mail: MailIn, idempotency_key: IdempotencyKey = "
 @needs(Scope.SEND)
 def send_batch(request: HttpRequest, batch: BatchIn, idempotency_key: IdempotencyKey = "") -> Status[dict[str, Any]]:
     """What is wrong with one is nothing to the others: each has a result of its own. All that is accepted is stored before the answer."""
+    if sum(len(mail.to) + len(mail.cc) + len(mail.bcc) for mail in batch.mails) > MOST_RECIPIENTS:
+        fault = Fault(
+            pointer(["mails"]), _("Send them in several batches of at most %(most)s recipients each.") % {"most": MOST_RECIPIENTS}
+        )
+        raise Problem("invalid", _("These are too many recipients for one batch."), [fault])
     keys = [f"{idempotency_key}/{number}" if idempotency_key else "" for number in range(len(batch.mails))]
     results = []
     # A conflict is the only answer, where there is one.

@@ -22,6 +22,8 @@ SIMPLE = re.compile(f"({NAME})<({ADDRESS})>|({ADDRESS})")
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 # Of one request.
 MOST_MAILS = 1_000
+# Of a batch, all mails together: so many rows are one transaction.
+MOST_RECIPIENTS = 10_000
 
 
 def _person(value: Any) -> Any:

@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from typing import NoReturn
 from xml.parsers import expat
 
+from django.utils.translation import gettext as _
+
 from mailhub.feedback.receivers.unpack import Unreadable
 
 DEEPEST = 16
@@ -63,14 +65,14 @@ def read(pieces: Iterable[bytes]) -> Report:
             reader.parser.Parse(piece, False)
         reader.parser.Parse(b"", True)
     except expat.ExpatError as error:
-        raise Unreadable(f"no XML: {error}") from None
+        raise Unreadable(_("It is no XML: %(error)s") % {"error": error}) from None
     report = reader.report
     if not reader.is_feedback:
-        raise Unreadable("no DMARC report")
+        raise Unreadable(_("It is no DMARC report."))
     if not report.organisation or not report.report_id or not report.domain:
-        raise Unreadable("a DMARC report that does not say of which domain, by whom or with which number")
+        raise Unreadable(_("It does not say of which domain, by whom or with which number."))
     if report.ends.year < 2000 or report.begins > report.ends:
-        raise Unreadable("a DMARC report of no time")
+        raise Unreadable(_("It does not say of which time."))
     return report
 
 
@@ -94,7 +96,7 @@ class _Reader:
         self.parser.CharacterDataHandler = self._characters
 
     def _refuse(self, *_declared: object) -> NoReturn:
-        raise Unreadable("XML with a document type")
+        raise Unreadable(_("It is XML with a document type, which reports do not have."))
 
     def _start(self, tag: str, _attributes: object) -> None:
         name = tag.rpartition(":")[2].lower()
@@ -102,7 +104,7 @@ class _Reader:
             self.is_feedback = name == "feedback"
         self.path.append(name)
         if len(self.path) > DEEPEST:
-            raise Unreadable("XML nested too deeply")
+            raise Unreadable(_("It is nested too deeply."))
         self.text, self.length = [], 0
         if self.path[1:] == ["record"]:
             self.record = {}
@@ -172,7 +174,7 @@ class _Reader:
             reason=said.get("row/policy_evaluated/reason/type", "").lower()[:40],
         )
         if row not in self.report.rows and len(self.report.rows) >= MOST_ROWS:
-            raise Unreadable(f"more than {MOST_ROWS} different rows")
+            raise Unreadable(_("It has more than %(most)s different rows.") % {"most": MOST_ROWS})
         self.report.rows[row] += count
 
 
@@ -180,7 +182,7 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.fromtimestamp(int(text), UTC)
     except (ValueError, OverflowError, OSError):
-        raise Unreadable("a DMARC report with a time that is none") from None
+        raise Unreadable(_("It does not say of which time.")) from None
 
 
 def _name(text: str) -> str:

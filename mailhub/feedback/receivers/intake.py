@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import PurePath
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from mailhub.feedback import mime
 from mailhub.feedback.receivers import dmarc, tls, unpack
@@ -92,7 +93,7 @@ def ours(domain: str, names: Iterable[str] | None = None) -> bool:
 def store_dmarc(found: dmarc.Report) -> bool:
     """Whether it is new. Raises Unreadable for a domain that is not ours."""
     if not ours(found.domain):
-        raise Unreadable(f"a report of {found.domain}, which is no domain of yours here")
+        raise Unreadable(_("It is about %(domain)s, which is no domain of yours here.") % {"domain": found.domain})
     good = sum(count for row, count in found.rows.items() if row.dkim or row.spf)
     report, is_new = Report.objects.get_or_create(
         kind=Report.Kind.DMARC,
@@ -135,7 +136,7 @@ def store_tls(found: tls.Report) -> list[bool]:
     names = list(Domain.objects.values_list("name", flat=True))
     domains = [domain for domain in found.policies if ours(domain, names)]
     if not domains:
-        raise Unreadable("a TLS report of no domain of yours here")
+        raise Unreadable(_("It is about no domain of yours here."))
     stored = []
     for domain in domains:
         report, is_new = Report.objects.get_or_create(

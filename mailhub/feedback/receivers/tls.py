@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from mailhub.feedback.receivers.unpack import Unreadable
 
 MOST_BYTES = 20 * 1024 * 1024
@@ -47,13 +49,13 @@ def read(pieces: Iterable[bytes]) -> Report:
     for piece in pieces:
         data += piece
         if len(data) > MOST_BYTES:
-            raise Unreadable(f"JSON larger than {MOST_BYTES // 1024 // 1024} MB")
+            raise Unreadable(_("It is larger than %(size)s MB.") % {"size": MOST_BYTES // 1024 // 1024})
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        raise Unreadable("no JSON") from None
+        raise Unreadable(_("It is no JSON.")) from None
     if not isinstance(found, dict) or not isinstance(found.get("policies"), list):
-        raise Unreadable("no TLS report")
+        raise Unreadable(_("It is no TLS report."))
     span = _object(found.get("date-range"))
     report = Report(
         organisation=_text(found.get("organization-name"), 200),
@@ -62,7 +64,7 @@ def read(pieces: Iterable[bytes]) -> Report:
         ends=_moment(span.get("end-datetime")),
     )
     if not report.organisation or not report.report_id:
-        raise Unreadable("a TLS report that does not say by whom or with which number")
+        raise Unreadable(_("It does not say by whom or with which number."))
     for policy in map(_object, found["policies"][:MOST_ROWS]):
         _add(report, policy)
     return report
@@ -111,5 +113,5 @@ def _moment(value: object) -> datetime:
     except ValueError:
         found = None
     if found is None:
-        raise Unreadable("a TLS report of no time")
+        raise Unreadable(_("It does not say of which time."))
     return found if found.tzinfo else found.replace(tzinfo=UTC)

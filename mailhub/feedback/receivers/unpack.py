@@ -7,6 +7,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
+from django.utils.translation import gettext as _
+
 # Bytes of a file as it comes; of one that is unpacked; and pieces.
 MOST_PACKED = 25 * 1024 * 1024
 MOST_UNPACKED = 200 * 1024 * 1024
@@ -26,7 +28,7 @@ class Unreadable(Exception):
 def documents(data: bytes) -> Iterator[Iterator[bytes]]:
     """The pieces of each file in there. Raises Unreadable, as the pieces do; archives within archives are not opened."""
     if len(data) > MOST_PACKED:
-        raise Unreadable(f"larger than {MOST_PACKED // 1024 // 1024} MB")
+        raise Unreadable(_("It is larger than %(size)s MB.") % {"size": MOST_PACKED // 1024 // 1024})
     if data.startswith(GZIP):
         yield gunzip(data)
     elif data.startswith(ZIP):
@@ -45,14 +47,14 @@ def gunzip(data: bytes) -> Iterator[bytes]:
             try:
                 piece = unpacker.decompress(left, PIECE)
             except zlib.error as error:
-                raise Unreadable(f"broken gzip: {error}") from None
+                raise Unreadable(_("The archive is broken: %(error)s") % {"error": error}) from None
             left = unpacker.unconsumed_tail
             size += len(piece)
             _bounded(size, len(data))
             if piece:
                 yield piece
             elif not left and not unpacker.eof:
-                raise Unreadable("gzip that ends too early")
+                raise Unreadable(_("The archive ends too early."))
         rest = unpacker.unused_data
 
 
@@ -61,10 +63,10 @@ def unzip(data: bytes) -> Iterator[Iterator[bytes]]:
         archive = zipfile.ZipFile(io.BytesIO(data))
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise Unreadable(f"broken zip: {error}") from None
+        raise Unreadable(_("The archive is broken: %(error)s") % {"error": error}) from None
     for entry in entries[:MOST_FILES]:
         if entry.flag_bits & 1:
-            raise Unreadable("a zip with a password")
+            raise Unreadable(_("The archive has a password."))
         yield _unzipped(archive, entry)
 
 
@@ -78,11 +80,11 @@ def _unzipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[byte
                 _bounded(size, entry.compress_size)
                 yield piece
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise Unreadable(f"broken zip: {error}") from None
+        raise Unreadable(_("The archive is broken: %(error)s") % {"error": error}) from None
 
 
 def _bounded(size: int, packed: int) -> None:
     if size > MOST_UNPACKED:
-        raise Unreadable(f"unpacked it is larger than {MOST_UNPACKED // 1024 // 1024} MB")
+        raise Unreadable(_("Unpacked it is larger than %(size)s MB.") % {"size": MOST_UNPACKED // 1024 // 1024})
     if size > SMALL and size > RATIO * max(packed, 1):
-        raise Unreadable(f"unpacked it is more than {RATIO} times as large")
+        raise Unreadable(_("Unpacked it is more than %(ratio)s times as large.") % {"ratio": RATIO})

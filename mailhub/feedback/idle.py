@@ -71,7 +71,7 @@ def _speaks(server: imaplib.IMAP4, bell: socket.socket, seconds: float) -> bool:
     server.sock.settimeout(0)
     try:
         with suppress(ssl.SSLWantReadError):
-            if server.file.peek():  # type: ignore[attr-defined]
+            if server.file.peek():  # type: ignore[union-attr]
                 return True
     finally:
         server.sock.settimeout(mailboxes.PATIENCE)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
@@ -22,7 +21,10 @@ LOOKS = ("GET", "HEAD")
 def callback(request: HttpRequest, token: str) -> HttpResponse:
     """200 once it is stored, whomever it is about: a service that is told otherwise tries again, and in the end no more. 400 and 401 where
     nobody has shown that it comes from the service, 413 where it is too much, 503 where Amazon's certificate is not to be had."""
-    url = get_object_or_404(CallbackURL, token=token)
+    try:
+        url = callbacks.by_token(token)
+    except CallbackURL.DoesNotExist:
+        raise Http404 from None
     if request.method in LOOKS:
         return HttpResponse(content_type="text/plain")
     body = read(request)

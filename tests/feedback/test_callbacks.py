@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from mailhub.delivery.models import Attempt, Event, Message, Suppression
@@ -59,6 +59,11 @@ def sent(message: Message) -> Message:
     Message.objects.filter(pk=message.pk).update(relay=Relay.objects.get())
     message.refresh_from_db()
     return message
+
+
+@pytest.fixture(autouse=True)
+def no_row_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "KEPT_FOR", 0.0)
 
 
 def open_url(service: str, **fields: Any) -> CallbackURL:
@@ -319,6 +324,69 @@ def test_a_body_that_is_too_large_is_refused_unread(sent: Message, monkeypatch: 
     assert send(url, services.by_password(b"[]" + b" " * 998, "")) == 200
     url.refresh_from_db()
     assert (url.refused, url.refused_why) == (1, "too_large")
+
+
+def test_ten_thousand_events_in_one_body_are_recorded(sent: Message) -> None:
+    url = open_url("sendgrid")
+    events = [services.sendgrid_event(sent.pk, sent.address)[0] for _n in range(10_000)]
+    body = [{**event, "event": "open", "sg_event_id": f"event-{n}"} for n, event in enumerate(events)]
+    assert tell(url, body) == 200
+    callbacks.work_off(600)
+    row = Callback.objects.get()
+    assert (row.status, row.recorded, row.parked, row.passed, row.unread) == ("done", 10_000, 0, 0, 0)
+    assert sent.events.filter(type="opened").count() == 10_000
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_of_fifty_megabytes_no_more_is_read_than_shows_that_it_is_too_much(sent: Message, chunked: bool) -> None:
+    class Body:
+        """50 MB that come over the wire."""
+
+        left, asked = 50_000_000, 0
+
+        def read(self, size: int = -1) -> bytes:
+            assert 0 <= size <= callbacks.MOST_BYTES + 1
+            Body.asked += size
+            part = min(size, Body.left)
+            Body.left -= part
+            return b" " * part
+
+        readline = read
+
+    url = open_url("postmark")
+    said = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True} if chunked else {"CONTENT_LENGTH": "50000000"}
+    environ = RequestFactory().post(f"/callbacks/{url.token}").environ | {"wsgi.input": Body(), **said}
+    if chunked:
+        environ["CONTENT_LENGTH"] = ""
+    answer = Client().handler(environ)
+    assert answer.status_code == 413
+    assert Body.asked == (callbacks.MOST_BYTES + 1 if chunked else 0)
+    assert not Callback.objects.exists()
+
+
+def test_the_row_of_an_address_is_read_once_in_a_moment_and_a_new_secret_counts_in_the_next(
+    sent: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "KEPT_FOR", 1.0)
+    now = [1000.2]
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    url = open_url("postmark")
+    posted = services.by_password(b"{}", "")
+    assert send(url, posted) == 200
+    CallbackURL.objects.update(secrets={"password": "another"})
+    assert send(url, posted) == 200
+    now[0] = 1001.2
+    assert send(url, posted) == 401
+    callbacks._by_token.cache_clear()
+
+
+def test_a_callback_starts_no_session_and_asks_for_no_language(sent: Message) -> None:
+    url = open_url("postmark")
+    posted = services.by_password(b"{}", "")
+    answer = Client().post(f"/callbacks/{url.token}", posted.body, content_type=posted.content_type, **posted.meta)
+    assert (answer.status_code, answer.cookies, answer.get("Vary"), answer.get("Content-Language")) == (200, {}, None, None)
+    assert "Content-Security-Policy" in answer
+    assert Client().get(f"/callbacks/{url.token}", headers={"host": "evil.example"}).status_code == 400
 
 
 def test_one_callback_on_which_we_stumble_holds_no_other_up(sent: Message, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,15 +209,13 @@ def test_it_gets_in_by_oauth_as_polls_do(listen: Any, woken: list[int], monkeypa
 
 @pytest.mark.django_db
 def test_mailboxes_are_listened_at_as_their_rows_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle.Listener, "run", lambda self: (self.over.wait(), self.bell.close()))
+    monkeypatch.setattr(idle.Listener, "run", lambda self: self.over.wait() and self.bell.close())
     fields = {"host": "localhost", "username": USER, "polled_at": "2026-01-01T00:00Z"}
-    rows = {
-        name: Mailbox.objects.create(name=name, **{**fields, **changes})
-        for name, changes in {
-            "good": {}, "changed": {}, "paused later": {}, "deleted": {}, "paused": {"status": "paused"}, "failing": {"failures": 1},
-            "never polled": {"polled_at": None}, "pop3": {"protocol": "pop3"},
-        }.items()
+    kinds: dict[str, dict[str, Any]] = {
+        "good": {}, "changed": {}, "paused later": {}, "deleted": {}, "paused": {"status": "paused"}, "failing": {"failures": 1},
+        "never polled": {"polled_at": None}, "pop3": {"protocol": "pop3"},
     }  # fmt: skip
+    rows = {name: Mailbox.objects.create(name=name, **{**fields, **changes}) for name, changes in kinds.items()}
     listeners = idle.Listeners()
     listeners.follow()
     before = dict(listeners.at)

@@ -152,7 +152,7 @@ class Listeners:
 
     def follow(self) -> None:
         """Have those listen that should, by the rows as they are now."""
-        works = Mailbox.objects.filter(protocol=Mailbox.Protocol.IMAP, status=Mailbox.Status.ACTIVE, failures=0, polled_at__isnull=False)
+        works = mailboxes.in_use().filter(protocol=Mailbox.Protocol.IMAP, failures=0, polled_at__isnull=False)
         wanted = {mailbox.pk: mailbox for mailbox in works.order_by()}
         for pk, listener in list(self.at.items()):
             if pk not in wanted or listener.access != access(wanted[pk]):

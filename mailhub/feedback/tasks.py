@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mailhub.feedback import callbacks, incoming, mailboxes, probes
-from mailhub.feedback.models import Mailbox
 from mailhub.lib import tasks
 
 
@@ -19,7 +18,7 @@ def poll_mailboxes() -> None:
 
 
 def poll(mailbox_id: int) -> int:
-    mailbox = Mailbox.objects.filter(pk=mailbox_id, status=Mailbox.Status.ACTIVE).first()
+    mailbox = mailboxes.in_use().filter(pk=mailbox_id).first()
     return mailboxes.poll(mailbox) if mailbox else 0
 
 

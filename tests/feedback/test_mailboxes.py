@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
+from pytest_django.fixtures import Settings
 
 from mailhub.delivery.models import Message, Suppression
 from mailhub.feedback import incoming, mailboxes, tasks
@@ -164,6 +165,18 @@ def test_each_mailbox_is_looked_into_in_its_time_by_a_task_of_its_own(monkeypatc
     tasks.poll_mailboxes()
     assert woken == [rows["new"].pk, rows["due"].pk]
     assert tasks.poll(rows["paused"].pk) == 0
+
+
+def test_a_copy_that_sends_nothing_leaves_the_originals_bounces_where_they_are(
+    server: Dovecot, message: Message, settings: Settings
+) -> None:
+    server.put(returned(message))
+    box = mailbox(server)
+    settings.MAILHUB_DO_NOT_SEND = True
+    assert list(mailboxes.due()) == [] and tasks.poll(box.pk) == 0
+    assert len(server.mails()) == 1
+    settings.MAILHUB_DO_NOT_SEND = False
+    assert tasks.poll(box.pk) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------------- the admin

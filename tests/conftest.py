@@ -53,13 +53,14 @@ PATIENT = (
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    """What asks no database is the same on all: it runs on SQLite, and once is enough. What is asked for by name runs anyway."""
+    """What asks no database, and what a browser makes of pages, is the same on all: it runs on SQLite, and once is enough. What is asked for
+    by name runs anyway."""
     if hasattr(config, "workerinput"):
         places = {name: place for place, name in enumerate(PATIENT)}
         items.sort(key=lambda test: next((place for name, place in places.items() if test.nodeid.startswith(name)), len(PATIENT)))
     if "postgresql" in configured.DATABASES["default"]["ENGINE"] and config.args == config.getini("testpaths"):
-        asking = [test for test in items if asks_a_database(test)]
-        config.hook.pytest_deselected(items=[test for test in items if not asks_a_database(test)])
+        asking = [test for test in items if asks_a_database(test) and not test.get_closest_marker("browser")]
+        config.hook.pytest_deselected(items=list(set(items) - set(asking)))
         items[:] = asking
 
 

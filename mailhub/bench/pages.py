@@ -148,7 +148,7 @@ class Pages:
         )
         yield from (Page("searches", list_of(Message, until=old, **more)) for more in ({}, {"state": "sent"}, {"subject": words}))
         project = Submission.objects.filter(project__isnull=False).values_list("project", flat=True).first()
-        yield from (Page("searches", list_of(Message, project=project, **more)) for more in ({}, {"state": "bounced"}, {"until": old}))
+        yield from (Page("searches", list_of(Message, project=project, **more)) for more in ({"state": "bounced"}, {"until": old}))
         yield Page("searches", list_of(Message, tag="none"))
         yield Page("searches", list_of(Contact, q=contact.name))
         yield Page("searches", list_of(Contact, q=contact.name.partition(" ")[2]))

@@ -121,6 +121,9 @@ def test_a_server_that_says_something_new_each_time_fills_no_table(messages: lis
 def test_reading_costs_the_same_number_of_queries_for_many_of_a_kind(messages: list[Message], django_assert_max_num_queries: Any) -> None:
     for message in messages:
         bounced(message, f"550 5.1.1 <{message.address}>: User unknown")
+        if message == messages[0]:
+            # Keys that other tests have used up are behind it.
+            counted()
     with django_assert_max_num_queries(45):
         counted()
 

@@ -129,6 +129,8 @@ def test_many_events_make_full_posts_and_a_handful_of_queries(
 ) -> None:
     monkeypatch.setattr(outbox, "MOST", 40)
     keys = happen(message, *["opened"] * 100)
+    # Keys that other tests have used up are behind it.
+    Endpoint.objects.update(cursor=keys[0] - 1)
     with django_assert_max_num_queries(90):
         posting.post_due()
     assert [len(heard.keys) for heard in receiver.taken] == [40, 40, 20]

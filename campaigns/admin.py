@@ -19,12 +19,13 @@ from django.utils.translation import gettext_lazy as _
 
 from campaigns import exports, growth, pages, subscriptions
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
-from mailhub.admin import BigTableAdmin, EstimatingPaginator, ReadOnlyAdmin, badge
+from mailhub.admin import BigTableAdmin, EstimatingPaginator, ReadOnlyAdmin, badge, two_lines
 from mailhub.delivery import history
 from mailhub.delivery.admin import MOST_FOUND, Newest, rows_of
 from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import Batch, Suppression
-from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
+from mailhub.delivery.templatetags.figures import meter
+from mailhub.lib.charts import grouped
 
 M = TypeVar("M", bound=Model)
 

@@ -204,6 +204,12 @@ def meter(percent: float, words: object | None = None, state: str = "done") -> S
     )
 
 
+def two_lines(first: object, second: object) -> SafeString:
+    """A cell of a list that says two things, the second in softer words; either is whole where the pointer rests, as a badge always is."""
+    title = "" if isinstance(first, SafeString) else first
+    return format_html('<span class="two" title="{}">{}<small title="{}">{}</small></span>', title, first, second, second)
+
+
 class ReadOnlyAdmin(admin.ModelAdmin[M]):
     """Rows that MailHub writes: to be read."""
 

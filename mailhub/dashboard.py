@@ -25,9 +25,8 @@ from campaigns.models import Campaign, Contact, Subscription
 from mailhub.delivery import progress, throughput, workers
 from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
 from mailhub.delivery.pages import SERVES
-from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import charts, clock
-from mailhub.lib.charts import Column, ceiling
+from mailhub.lib.charts import Column, ceiling, grouped
 from mailhub.relays.models import Parking, Relay, Route, Stream
 from mailhub.senders.models import Sender
 from mailhub.watching import words as words_of

@@ -15,10 +15,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.admin import BigTableAdmin, badge
+from mailhub.admin import BigTableAdmin, badge, two_lines
 from mailhub.delivery.admin import MessageAdmin
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.pages import two_lines
 from transactional import pages
 from transactional.filters import OfProject, OfTemplate, Tagged
 from transactional.forms import ProjectForm, TemplateForm

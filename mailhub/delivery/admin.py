@@ -21,12 +21,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge
+from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, two_lines
 from mailhub.delivery import pages, route_admin, search  # noqa: F401  registers its own
 from mailhub.delivery.filters import Beyond, Linked, Written
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Content, Event, Message, Suppression, Worker
-from mailhub.delivery.templatetags.figures import grouped, meter, two_lines
+from mailhub.delivery.templatetags.figures import meter
 from mailhub.lib import addresses, clock
+from mailhub.lib.charts import grouped
 from mailhub.relays.models import Relay, Stream
 
 # A filter that no index serves looks through so many rows, the newest.

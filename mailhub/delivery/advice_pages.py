@@ -18,9 +18,10 @@ from mailhub.delivery.advice import Present
 from mailhub.delivery.pages import page
 from mailhub.delivery.route_forms import AdviceForm
 from mailhub.lib import clock
+from mailhub.lib.charts import grouped
 from mailhub.relays.costs import Offer, Rates
 from mailhub.relays.models import Figures, Plan, Relay, Service, Stream
-from mailhub.relays.pages import demand, grouped, quota_title, state_badge
+from mailhub.relays.pages import demand, quota_title, state_badge
 from mailhub.relays.services import limits_in_words, money
 
 

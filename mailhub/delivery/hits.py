@@ -23,8 +23,8 @@ from django.utils.translation import gettext as _
 from mailhub.delivery import events, tracking
 from mailhub.delivery.events import Report
 from mailhub.delivery.models import Batch, Content, Event, Hit, LinkCount, Message
-from mailhub.delivery.progress import Part
-from mailhub.lib import clock
+from mailhub.lib import charts, clock
+from mailhub.lib.charts import Part
 
 # How long hits are left, so that what a machine does next can be seen.
 WAIT = timedelta(seconds=20)
@@ -329,20 +329,12 @@ class Row:
     @property
     def parts(self) -> list[Part]:
         """Of a bar that is 1000 wide: who opened or clicked, among all who got it."""
-        width = min(1000 * self.people / self.of, 1000) if self.of else 0
-        return [Part(self.name, "0", f"{width:.2f}")]
+        return charts.shares([("sent", min(self.people, self.of))], self.of)
 
     @property
     def kinds(self) -> list[Part]:
         """The same of how often: people, people behind a proxy, machines."""
-        whole = self.times + self.machines or 1
-        parts, x = [], 0.0
-        for name, count in (("sent", self.times - self.proxied), ("deferred", self.proxied), ("kept", self.machines)):
-            width = 1000 * count / whole
-            if width:
-                parts.append(Part(name, f"{x:.2f}", f"{width:.2f}"))
-            x += width
-        return parts
+        return charts.shares([("sent", self.times - self.proxied), ("deferred", self.proxied), ("kept", self.machines)])
 
 
 def told(batch: Batch | None) -> Told | None:

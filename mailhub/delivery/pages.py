@@ -30,8 +30,8 @@ from mailhub.delivery import archive, batches, hits, preview, progress, queue, r
 from mailhub.delivery.forms import ResendForm, SuppressForm
 from mailhub.delivery.models import OPEN, WAITING, Batch, Lease, Message, Suppression, Worker
 from mailhub.delivery.progress import Progress, Sample
-from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import addresses, clock
+from mailhub.lib.charts import grouped
 from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
 from mailhub.relays.base import Refused

@@ -13,7 +13,8 @@ from django.utils.translation import pgettext
 
 from mailhub.delivery import workers
 from mailhub.delivery.models import COUNTERS, Batch
-from mailhub.lib import clock
+from mailhub.lib import charts, clock
+from mailhub.lib.charts import Part
 from mailhub.relays import routing
 from mailhub.relays.models import Destination, Parking, Relay, Route, Stream, shipped_words
 from mailhub.senders.models import Sender
@@ -38,16 +39,6 @@ class Sample:
 
     through: int
     at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of the bar; the whole bar is 1000 wide."""
-
-    name: str
-    # Text, because the language of a page has no say in how SVG writes numbers.
-    x: str
-    width: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +104,7 @@ def percent(batch: Batch) -> int:
 
 
 def bar(batch: Batch) -> list[Part]:
-    parts = []
-    x = 0.0
-    for name, counters in PARTS.items():
-        width = 1000 * sum(getattr(batch, counter) for counter in counters) / (batch.total or 1)
-        if width:
-            parts.append(Part(name, f"{x:.2f}", f"{width:.2f}"))
-        x += width
-    return parts
+    return charts.shares([(name, sum(getattr(batch, counter) for counter in counters)) for name, counters in PARTS.items()], batch.total)
 
 
 def of(batch: Batch, before: Sample | None = None) -> Progress:

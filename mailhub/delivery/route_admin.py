@@ -13,10 +13,9 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.admin import ReadOnlyAdmin, badge, meter
+from mailhub.admin import ReadOnlyAdmin, badge, meter, two_lines
 from mailhub.delivery import advice_pages, route_pages
 from mailhub.delivery.models import Move
-from mailhub.delivery.templatetags.figures import two_lines
 
 View = Callable[..., HttpResponseBase]
 DEEDS = ("hold", "go_on", "step", "finish", "pace")

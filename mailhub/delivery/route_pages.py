@@ -23,9 +23,8 @@ from mailhub.delivery.carried import Load
 from mailhub.delivery.models import Move
 from mailhub.delivery.pages import page
 from mailhub.delivery.route_forms import MoveForm, PaceForm, SimulationForm
-from mailhub.delivery.templatetags.figures import grouped
 from mailhub.lib import clock
-from mailhub.lib.charts import shares
+from mailhub.lib.charts import Part, grouped, shares
 from mailhub.lib.states import WrongState
 from mailhub.relays import limits
 from mailhub.relays.limits import Standing
@@ -224,7 +223,7 @@ def overview(move: Move) -> dict[str, Any]:
     }
 
 
-def _bar(load: Load, most: int) -> list[dict[str, str]]:
+def _bar(load: Load, most: int) -> list[Part]:
     parts = [("sent", load.accepted), ("deferred", load.deferred), ("bounced", load.bounced), ("failed", load.refused + load.unanswered)]
     return shares(parts, most)
 

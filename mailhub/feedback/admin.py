@@ -15,7 +15,7 @@ from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mailhub.admin import BigTableAdmin, badge
+from mailhub.admin import BigTableAdmin, badge, two_lines
 from mailhub.feedback import by_hand, callbacks, callers, incoming_pages, mailboxes
 from mailhub.feedback import callback_pages as pages
 from mailhub.feedback.forms import MailboxForm
@@ -23,7 +23,7 @@ from mailhub.feedback.models import Callback, IncomingMail, Mailbox, ParkedRepor
 from mailhub.feedback.reports import MailKind
 from mailhub.feedback.returns import advice
 from mailhub.lib.states import WrongState
-from mailhub.relays.pages import demand, two_lines
+from mailhub.relays.pages import demand
 
 KINDS = {
     MailKind.BOUNCE: _("bounce"),

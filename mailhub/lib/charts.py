@@ -23,6 +23,16 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Of a bar that lies and is 1000 wide; text, as with Bar."""
+
+    #: class of the colour
+    name: str
+    x: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     x: int
     label: str
@@ -72,14 +82,14 @@ def column(place: int, label: str, title: str, heights: Iterable[tuple[str, floa
     return Column(place * WIDTH, label, title, bars)
 
 
-def shares(parts: Sequence[tuple[str, int]], whole: int = 0) -> list[dict[str, str]]:
-    """Of the bar of a row (admin/mailhub/bar.html), which is 1000 wide: class of the colour, and how many. `whole`: how many fill it, where
-    that is not the sum."""
+def shares(parts: Sequence[tuple[str, int]], whole: int = 0) -> list[Part]:
+    """Of the bar of a row (admin/mailhub/bar.html): class of the colour, and how many. `whole`: how many fill it, where that is not the
+    sum."""
     found, x, whole = [], 0.0, whole or sum(number for _tone, number in parts) or 1
     for tone, number in parts:
         width = 1000 * number / whole
         if width:
-            found.append({"name": tone, "x": f"{x:.2f}", "width": f"{width:.2f}"})
+            found.append(Part(tone, f"{x:.2f}", f"{width:.2f}"))
         x += width
     return found
 
@@ -90,8 +100,9 @@ def ceiling(most: int) -> int:
     return next((round(step * size) for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * size >= most), most) if most > 4 else 4
 
 
-def grouped(number: int) -> str:
-    return number_format(number, force_grouping=True)
+def grouped(number: float) -> str:
+    """1234567 -> "1,234,567", as the language writes it."""
+    return number_format(number, decimal_pos=0, force_grouping=True)
 
 
 def percent(part: int, whole: int) -> str:

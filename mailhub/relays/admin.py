@@ -20,7 +20,7 @@ from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, meter
+from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, meter, two_lines
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays import destinations, ip_pages, limits, pages, parking, providers, services
@@ -134,12 +134,12 @@ class RelayAdmin(ExplainedDeletion[Relay]):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, relay: Relay) -> SafeString:
-        return pages.two_lines(relay.name, relay.get_kind_display())
+        return two_lines(relay.name, relay.get_kind_display())
 
     @admin.display(description=_("state"))
     def state(self, relay: Any) -> SafeString:
         if relay.do_not_send:
-            return pages.two_lines(pages.state_badge(relay, relay.seen_at), gettext("sends nothing: its mail is kept here"))
+            return two_lines(pages.state_badge(relay, relay.seen_at), gettext("sends nothing: its mail is kept here"))
         return pages.state_line(relay, relay.seen_at)
 
     @admin.display(description=_("routes"))
@@ -261,7 +261,7 @@ FIGURES: Any = (_("Where the figures are from"), {"fields": ["source", "as_of", 
 
 
 def figures(row: Figures) -> SafeString:
-    return pages.two_lines(row.get_confidence_display(), row.source or "—")
+    return two_lines(row.get_confidence_display(), row.source or "—")
 
 
 # --------------------------------------------------------------------------------------------------------- own addresses
@@ -366,7 +366,7 @@ class WarmupPlanAdmin(ExplainedDeletion[WarmupPlan]):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, plan: WarmupPlan) -> SafeString:
-        return pages.two_lines(plan, ngettext("%(n)s day", "%(n)s days", plan.length) % {"n": plan.length})
+        return two_lines(plan, ngettext("%(n)s day", "%(n)s days", plan.length) % {"n": plan.length})
 
     @admin.display(description=_("mails a day"))
     def begins(self, plan: WarmupPlan) -> str:
@@ -451,7 +451,7 @@ class DestinationAdmin(admin.ModelAdmin[Destination]):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, destination: Destination) -> SafeString:
-        return pages.two_lines(destination, ", ".join(destination.suffixes) or "—")
+        return two_lines(destination, ", ".join(destination.suffixes) or "—")
 
     @admin.display(description=_("connections"), ordering="connections")
     def at_once(self, destination: Destination) -> str:
@@ -525,7 +525,7 @@ class ResponseRuleAdmin(ExplainedDeletion[ResponseRule]):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, rule: ResponseRule) -> SafeString:
-        return pages.two_lines(rule, rule.sample)
+        return two_lines(rule, rule.sample)
 
     @admin.display(description=_("destination"), ordering="destination")
     def where(self, rule: ResponseRule) -> str:
@@ -535,8 +535,8 @@ class ResponseRuleAdmin(ExplainedDeletion[ResponseRule]):
     def deed(self, rule: ResponseRule) -> SafeString:
         lasts = pages.minutes(rule.lasts)
         if rule.action == ResponseRule.Action.PARK:
-            return pages.two_lines(gettext("left alone for %(time)s") % {"time": lasts}, rule.get_scope_display())
-        return pages.two_lines(pages.slowed_to(rule), gettext("for %(time)s") % {"time": lasts})
+            return two_lines(gettext("left alone for %(time)s") % {"time": lasts}, rule.get_scope_display())
+        return two_lines(pages.slowed_to(rule), gettext("for %(time)s") % {"time": lasts})
 
     @admin.display(description=_("after"))
     def when(self, rule: ResponseRule) -> str:
@@ -571,14 +571,14 @@ class HeldAdmin(ReadOnlyAdmin[Any]):
 
     @admin.display(description=_("destination"), ordering="destination")
     def where(self, row: Any) -> SafeString:
-        return pages.two_lines(row.destination, gettext("through %(relay)s") % {"relay": row.relay})
+        return two_lines(row.destination, gettext("through %(relay)s") % {"relay": row.relay})
 
     @admin.display(description=_("until"), ordering="until")
     def until_when(self, row: Any) -> SafeString:
         def shown(moment: Any) -> str:
             return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
 
-        return pages.two_lines(shown(row.until), gettext("since %(moment)s") % {"moment": shown(row.since)})
+        return two_lines(shown(row.until), gettext("since %(moment)s") % {"moment": shown(row.since)})
 
 
 @admin.register(Parking)
@@ -591,13 +591,13 @@ class ParkingAdmin(HeldAdmin):
     def state(self, row: Parking) -> SafeString:
         whose = gettext("mail from %(domain)s") % {"domain": row.sender_domain} if row.sender_domain else gettext("all its mail")
         if row.until > clock.now() and not row.probing:
-            return pages.two_lines(badge("resting", gettext("left alone")), whose)
+            return two_lines(badge("resting", gettext("left alone")), whose)
         few = gettext("%(count)s at once") % {"count": row.allowance}
-        return pages.two_lines(badge("deferred", gettext("tried again")), f"{whose}, {few}")
+        return two_lines(badge("deferred", gettext("tried again")), f"{whose}, {few}")
 
     @admin.display(description=_("why"))
     def why(self, row: Parking) -> SafeString:
-        return pages.two_lines(row.words, row.reply or "—")
+        return two_lines(row.words, row.reply or "—")
 
 
 @admin.register(Slowdown)
@@ -616,7 +616,7 @@ class SlowdownAdmin(HeldAdmin):
     @admin.display(description=_("why"))
     def why(self, row: Slowdown) -> SafeString:
         rule = format_html('<a href="{}">{}</a>', reverse("admin:relays_responserule_change", args=[row.rule_id]), row.rule)
-        return pages.two_lines(rule, row.reply or "—")
+        return two_lines(rule, row.reply or "—")
 
 
 # --------------------------------------------------------------------------------------------------------------------- inbox
@@ -658,7 +658,7 @@ class InboxMailAdmin(BigTableAdmin[InboxMail]):
 
     @admin.display(description=_("subject"))
     def title(self, mail: InboxMail) -> SafeString:
-        return pages.two_lines(mail.subject or gettext("no subject"), mail.rcpt_to)
+        return two_lines(mail.subject or gettext("no subject"), mail.rcpt_to)
 
 
 # ------------------------------------------------------------------------------------------------------------------- services
@@ -700,12 +700,12 @@ class ServiceAdmin(admin.ModelAdmin[Service]):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, service: Service) -> SafeString:
-        return pages.two_lines(service.name, gettext("for bulk mail") if service.bulk else gettext("ordinary mail server"))
+        return two_lines(service.name, gettext("for bulk mail") if service.bulk else gettext("ordinary mail server"))
 
     @admin.display(description=_("server"))
     def server(self, service: Service) -> SafeString:
         where = f"{service.host}:{service.port}" if service.host else gettext("own for each account")
-        return pages.two_lines(where, services.limits_in_words(service) or "—")
+        return two_lines(where, services.limits_in_words(service) or "—")
 
     @admin.display(description=_("price a month"))
     def price(self, service: Service) -> str:

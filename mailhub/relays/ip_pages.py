@@ -19,10 +19,10 @@ from django.views.decorators.http import require_POST
 
 from mailhub.admin import badge
 from mailhub.lib import charts, dns
-from mailhub.lib.charts import Chart
+from mailhub.lib.charts import Chart, grouped
 from mailhub.relays import blocklists, warmup
 from mailhub.relays.models import DedicatedIP, IPCheck, WarmupPlan, WarmupUse, shipped_words
-from mailhub.relays.pages import demand, grouped
+from mailhub.relays.pages import demand
 from mailhub.relays.warmup import Step
 
 Verdict = IPCheck.Verdict

@@ -17,15 +17,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
-from django.utils.html import format_html
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
-from mailhub.admin import badge, meter
+from mailhub.admin import badge, meter, two_lines
 from mailhub.lib import clock
+from mailhub.lib.charts import grouped
 from mailhub.lib.states import WrongState
 from mailhub.relays import failures, limits, parking, providers, reading, services
 from mailhub.relays.limits import Standing
@@ -64,11 +64,6 @@ def page(request: HttpRequest, template: str, title: str, model: type[Model], **
 
 
 # -------------------------------------------------------------------------------------------------------------------- relays
-
-
-def two_lines(first: object, second: object) -> SafeString:
-    """A cell of a list: what it is, and more about it in small letters below."""
-    return format_html('<span class="two">{}<small title="{}">{}</small></span>', first, second, second)
 
 
 def state(relay: Relay, at: datetime) -> str:
@@ -146,10 +141,6 @@ def quota_line(standing: Standing) -> dict[str, Any]:
 def quota_meter(standing: Standing, words: object | None = None) -> SafeString:
     percent = 100 * standing.used / standing.quota.limit
     return meter(percent, words, "bad" if standing.opens_at else "warn" if percent >= NEARLY else "done")
-
-
-def grouped(number: int) -> str:
-    return number_format(number, force_grouping=True)
 
 
 def provided(relay: Relay) -> list[tuple[str, Any]]:

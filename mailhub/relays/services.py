@@ -12,6 +12,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from mailhub.lib.charts import grouped
 from mailhub.relays import shipping
 from mailhub.relays.models import Plan, Quota, Relay, Service
 
@@ -47,7 +48,7 @@ def shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
 
 def limits_in_words(service: Service) -> str:
     words = [
-        _("%(limit)s a %(period)s") % {"limit": number_format(limit, force_grouping=True), "period": Quota.Period(period).label}
+        _("%(limit)s a %(period)s") % {"limit": grouped(limit), "period": Quota.Period(period).label}
         for limit, period, _kind in service.limits
     ]
     if service.messages_per_second:

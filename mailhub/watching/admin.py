@@ -14,10 +14,9 @@ from django.utils.translation import gettext, ngettext, pgettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mailhub.admin import ReadOnlyAdmin, badge
+from mailhub.admin import ReadOnlyAdmin, badge, two_lines
 from mailhub.lib import clock
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.pages import two_lines
 from mailhub.senders.admin import chosen_only
 from mailhub.senders.models import Sender
 from mailhub.watching import pages, words

@@ -15,9 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from mailhub.admin import BigTableAdmin
+from mailhub.admin import BigTableAdmin, two_lines
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.pages import two_lines
 from mailhub.webhooks import pages
 from mailhub.webhooks.forms import EndpointForm
 from mailhub.webhooks.models import Delivery, Endpoint

@@ -11,14 +11,10 @@ from django.utils.translation import ngettext
 
 from mailhub.delivery import progress
 from mailhub.delivery.models import Batch
+from mailhub.lib.charts import grouped
 
 register = template.Library()
-
-
-@register.filter
-def grouped(value: float) -> str:
-    """1234567 -> "1,234,567", as the language writes it."""
-    return number_format(value, decimal_pos=0, use_l10n=True, force_grouping=True)
+register.filter(grouped)
 
 
 @register.filter
@@ -50,7 +46,7 @@ def brief(span: timedelta) -> str:
     seconds = max(span.total_seconds(), 0)
     if seconds >= 10:
         return lasting(span)
-    return _("%(seconds)s s") % {"seconds": number_format(seconds, decimal_pos=2, use_l10n=True)}
+    return _("%(seconds)s s") % {"seconds": number_format(seconds, decimal_pos=2)}
 
 
 @register.filter
@@ -71,8 +67,3 @@ def meter(batch: Batch) -> SafeString:
         percent=_("%(percent)s %%") % {"percent": progress.percent(batch)},
         parts=format_html_join("", '<rect class="{}" x="{}" width="{}" height="40"/>', parts),
     )
-
-
-def two_lines(first: object, second: object) -> SafeString:
-    """A cell of a list that says two things, the second in softer words."""
-    return format_html('<span class="two" title="{}">{}<small title="{}">{}</small></span>', first, first, second, second)

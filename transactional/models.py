@@ -128,6 +128,9 @@ class Credential(models.Model):
     networks = models.JSONField(_("networks"), default=list, blank=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+    # Requests to the HTTP API that were left of its rate at that moment (api/access.py).
+    requests_left = models.FloatField(default=0, db_default=0, editable=False)
+    requests_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -383,3 +386,21 @@ class Intake(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project} {self.meter} {self.starts_at}: {self.taken}"
+
+
+class Resend(models.Model):
+    """A message that a site had sent again, under a key of its own: the same key again is answered with the same copy (resending.py)."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="+", db_index=False, verbose_name=_("project"))
+    idempotency_key = models.CharField(_("idempotency key"), max_length=100)
+    # SHA-256 of what was asked.
+    digest = models.CharField(max_length=64)
+    # Key of the copy; null only within the transaction that makes it. Messages are forgotten in bulk, so it is no foreign key.
+    message = models.BigIntegerField(null=True)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["project", "idempotency_key"], name="transactional_resend_once")]
+
+    def __str__(self) -> str:
+        return self.idempotency_key

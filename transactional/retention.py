@@ -13,7 +13,7 @@ from mailhub.delivery.models import Message
 from mailhub.lib import clock
 from mailhub.relays.models import Stream
 from transactional import limits
-from transactional.models import Project, Submission
+from transactional.models import Project, Resend, Submission
 
 GROUP = 1000
 
@@ -24,7 +24,9 @@ def prune() -> None:
     # Sooner than MAILHUB_KEEP_BODIES_DAYS, where a project's mails are more private than others.
     for project in Project.objects.filter(keep_bodies_days__isnull=False):
         delivery.forget_bodies(now - timedelta(days=project.keep_bodies_days or 0), Q(submission__project=project))
-    forget_submissions(now - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS))
+    before = now - timedelta(days=settings.MAILHUB_KEEP_MESSAGES_DAYS)
+    forget_submissions(before)
+    Resend.objects.filter(made_at__lt=before).delete()
     limits.prune(now - timedelta(days=2))
 
 

@@ -224,11 +224,11 @@ def _within_limits(outcomes: list[_Fit | Submission | NotAccepted]) -> list[_Fit
         fitting, window = limits.take(project, [len(fit.recipients) for fit in fits])
         if window:
             for number in numbers[fitting:]:
-                outcomes[number] = _too_many(project, window)
+                outcomes[number] = too_many(project, window)
     return outcomes
 
 
-def _too_many(project: Project, window: limits.Window) -> Limited:
+def too_many(project: Project, window: limits.Window) -> Limited:
     words = {"project": project, "limit": window.limit, "what": window.meter.label}
     return Limited(
         "",

@@ -96,6 +96,29 @@ def test_a_message_goes_again_to_the_same_or_to_another(site: Site) -> None:
     assert site.post(f"messages/{public_id}/resend").status_code == 409
 
 
+def test_a_message_goes_again_once_however_often_it_is_asked_for_under_one_key(site: Site) -> None:
+    Project.objects.update(limit_day=3)
+    (public_id,) = send(site, "a@example.net")
+    path = f"messages/{public_id}/resend"
+    first, again = (site.post(path, {"to": "b@example.net"}, key="again-1") for _time in range(2))
+    assert (first.status_code, first.json()) == (again.status_code, again.json())
+    assert Message.objects.count() == 2
+    for answer in (site.post(path, {"to": "c@example.net"}, key="again-1"), site.post(path, key="again-1")):
+        assert (answer.status_code, answer.json()["type"]) == (409, "urn:mailhub:problem:idempotency-key-reused")
+    other = Site(Project.objects.create(name="Other"))
+    assert other.post(path, key="again-1").status_code == 404
+    # A repetition took nothing of the day's three.
+    assert [site.post(path, key=key).status_code for key in ("again-2", "again-3")] == [202, 429]
+    assert Message.objects.count() == 3
+
+
+def test_a_key_of_a_mail_is_none_for_a_copy_of_it(site: Site) -> None:
+    answer = site.post("messages", MAIL, key="order-1")
+    public_id = answer.json()["messages"][0]["id"]
+    assert site.post(f"messages/{public_id}/resend", key="order-1").status_code == 409
+    assert Message.objects.count() == 1
+
+
 def test_events_are_told_in_their_order(site: Site) -> None:
     (public_id,) = send(site, "a@example.net")
     message, now = Message.objects.get(), clock.now()

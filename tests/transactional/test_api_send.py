@@ -9,14 +9,17 @@ from email.policy import default
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from mailhub.delivery import prepare
 from mailhub.delivery.models import Message
 from mailhub.lib import clock
 from mailhub.lib.api import Scope
 from tests.transactional.api import Site
+from transactional.api.access import Rates
 from transactional.models import Credential, Submission, Template
 
 MAIL: dict[str, Any] = {"from": "shop@example.com", "to": ["a@example.net"], "subject": "Order", "text": "Thank you."}
@@ -238,6 +241,28 @@ def test_requests_are_limited_and_the_answer_tells_how_many_are_left(site: Site,
     assert answers[0]["RateLimit-Policy"] == '"requests";q=2;w=60'
     assert answers[0]["RateLimit"].startswith('"requests";r=1;t=')
     assert int(answers[2]["Retry-After"]) > 0
+
+
+def test_all_processes_together_keep_to_the_rate_of_a_key(site: Site) -> None:
+    one, other = Rates(), Rates()
+    left = [rates.take(site.credential.pk, 3) for rates in (one, other, one, other, one)]
+    assert [round(each) for each in left[:3]] == [2, 1, 0]
+    assert max(left[3:]) < 0
+
+
+def test_a_part_of_a_minute_is_there_again_after_a_part_of_it(site: Site) -> None:
+    rates = Rates()
+    assert [rates.take(site.credential.pk, 2) >= 0 for _request in range(3)] == [True, True, False]
+    Credential.objects.update(requests_at=clock.now() - timedelta(seconds=31))
+    assert [Rates().take(site.credential.pk, 2) >= 0 for _request in range(2)] == [True, False]
+
+
+def test_a_busy_key_is_written_a_hundred_times_a_minute_at_most(site: Site) -> None:
+    rates = Rates()
+    with CaptureQueriesContext(connection) as asked:
+        left = [rates.take(site.credential.pk, 6000) for _request in range(240)]
+    assert len([query for query in asked if query["sql"].startswith("UPDATE")]) == 4
+    assert round(left[-1]) == 6000 - 240
 
 
 def test_a_request_that_is_too_large_is_not_read(site: Site) -> None:

@@ -10,7 +10,7 @@ from mailhub.delivery.models import Content, Message
 from mailhub.lib import clock
 from mailhub.senders.models import Sender
 from transactional import retention, sending, tasks
-from transactional.models import Submission
+from transactional.models import Project, Resend, Submission
 from transactional.requests import Request
 
 
@@ -52,3 +52,12 @@ def test_part_of_a_submissions_messages_keeps_it(sender: Sender) -> None:
     assert delivery_retention.forget_messages(before) == 1
     assert retention.forget_submissions(before) == 0
     assert submission.content.messages.exists()
+
+
+def test_a_key_for_sending_again_is_forgotten_with_the_messages(sender: Sender, settings: Settings) -> None:
+    settings.MAILHUB_KEEP_MESSAGES_DAYS = 20
+    project = Project.objects.create(name="Tea shop")
+    for days in (19, 21):
+        Resend.objects.create(project=project, idempotency_key=str(days), made_at=clock.now() - timedelta(days=days))
+    tasks.prune()
+    assert Resend.objects.get().idempotency_key == "19"

@@ -92,13 +92,13 @@ def _send_all(request: HttpRequest, mails: Sequence[MailIn], keys: Sequence[str]
             asked.append(error)
     answers = iter(sending.send_all([each for each in asked if isinstance(each, Request)]))
     outcomes = [next(answers) if isinstance(each, Request) else each for each in asked]
-    _tell_limits(request, credential.project)
+    tell_limits(request, credential.project)
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Submission)]
     messages = _messages([submission.content_id for submission in accepted])
     return [_answer(outcome, messages) if isinstance(outcome, Submission) else outcome for outcome in outcomes]
 
 
-def _tell_limits(request: HttpRequest, project: Project) -> None:
+def tell_limits(request: HttpRequest, project: Project) -> None:
     for window in limits.standing(project):
         length = 60 if window.meter == limits.Meter.MINUTE else 86_400
         request.rates.append((f"mails-{window.meter}", window.limit, length, window.left, window.seconds))  # type: ignore[attr-defined]
@@ -180,16 +180,16 @@ def _people(people: Sequence[PersonIn]) -> list[tuple[str, str]]:
     return [(person.name, person.email) for person in people]
 
 
-def problem(refusal: NotAccepted, mail: MailIn) -> Problem:
+def problem(refusal: NotAccepted, mail: MailIn | None = None) -> Problem:
+    """`mail`: whose fields the refusal names."""
     words = f"{refusal.problem} {refusal.remedy}".strip()
     match refusal:
         case Limited():
             return access.too_many(words, refusal.retry_after)
         case Conflict():
             return Problem("idempotency-key-reused", words, [Fault("Idempotency-Key", words)])
-        case Forbidden():
-            return Problem("forbidden", words, [Fault(place(refusal.field, mail), words)])
-    return Problem("invalid", words, [Fault(place(refusal.field, mail), words)])
+    faults = [Fault(place(refusal.field, mail), words)] if mail else []
+    return Problem("forbidden" if isinstance(refusal, Forbidden) else "invalid", words, faults)
 
 
 def place(field: str, mail: MailIn) -> str:

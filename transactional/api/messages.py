@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -21,10 +22,12 @@ from mailhub.lib import addresses
 from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
 from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
+from transactional import resending
 from transactional.api import mails
 from transactional.api.access import project_of
 from transactional.api.schemas import Moment
 from transactional.models import Submission
+from transactional.requests import NotAccepted
 
 # The same paths, with other methods.
 router = mails.router
@@ -206,14 +209,22 @@ def cancel(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
 
 @router.post("/messages/{uuid:public_id}/resend", response={202: MessageOut}, by_alias=True, summary="Send a message again")
 @needs(Scope.MESSAGES_WRITE)
-def resend(request: HttpRequest, public_id: UUID, how: ResendIn | None = None) -> Status[dict[str, Any]]:
-    """A copy of it, as a message of its own, to the same address or to another; 409 once its words have been forgotten."""
+def resend(
+    request: HttpRequest, public_id: UUID, how: ResendIn | None = None, idempotency_key: mails.IdempotencyKey = ""
+) -> Status[dict[str, Any]]:
+    """A copy of it, as a message of its own, to the same address or to another; it counts towards the project's limits. 409 once its words
+    have been forgotten."""
     message, submission = one(request, public_id)
     try:
         address = addresses.normalise(how.to) if how and how.to else message.address
     except ValidationError as error:
         raise Problem("invalid", error.messages[0], [Fault(pointer(["to"]), error.messages[0])]) from None
-    made = queue.copy(message, address)
+    digest = hashlib.sha256(f"{public_id} ".encode() + request.body).hexdigest()
+    try:
+        made = resending.resend(message, address, project_of(request), idempotency_key, digest)
+    except NotAccepted as refusal:
+        raise mails.problem(refusal) from None
     if made is None:
         raise Problem("conflict", _("What the message said has been forgotten."))
+    mails.tell_limits(request, project_of(request))
     return Status(202, answer(made, submission))

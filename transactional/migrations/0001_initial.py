@@ -105,6 +105,8 @@ class Migration(migrations.Migration):
                 ('networks', models.JSONField(blank=True, default=list, verbose_name='networks')),
                 ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='expires')),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last used')),
+                ('requests_left', models.FloatField(db_default=0, default=0, editable=False)),
+                ('requests_at', models.DateTimeField(editable=False, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='credentials', to='transactional.project', verbose_name='project')),
             ],

@@ -233,7 +233,7 @@ MAILHUB_SOFT_BOUNCES = envvars.whole("MAILHUB_SOFT_BOUNCES", default=5, least=0)
 MAILHUB_SOFT_BOUNCE_DAYS = envvars.whole("MAILHUB_SOFT_BOUNCE_DAYS", default=30, least=1)
 MAILHUB_SOFT_SUPPRESSION_DAYS = envvars.whole("MAILHUB_SOFT_SUPPRESSION_DAYS", default=90, least=1)
 
-# HTTP API: requests a minute for each key in each process (0: any number).
+# HTTP API: requests a minute for each key, all processes together (0: any number).
 MAILHUB_API_RATE = envvars.whole("MAILHUB_API_RATE", default=6000, least=0)
 # Networks of our own proxies, whose X-Forwarded-For tells who asks (lib/clients.py); without any, who is connected is who asks.
 MAILHUB_TRUSTED_PROXIES = envvars.networks("MAILHUB_TRUSTED_PROXIES")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from email.header import decode_header, make_header
 from email.message import Message as ParsedMail
 from email.parser import HeaderParser
@@ -36,6 +36,8 @@ LARGEST_DATA = 500_000
 LONGEST_LINE = 998
 # An escape of it in JSON, behind an even number of backslashes.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# What a template's key may be (validate_slug).
+SLUG = re.compile(r"[-a-zA-Z0-9_]+")
 # RFC 3834: so that no out-of-office reply comes back. Mails of a template are always made by a program.
 TEMPLATE_HEADERS = {"Auto-Submitted": "auto-generated"}
 
@@ -118,10 +120,26 @@ def decoded(value: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------- templates
 
 
-def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, Any]) -> tuple[Content, TemplateVersion]:
+#: key of a template -> language -> the version in use
+InUse = Mapping[str, Mapping[str, TemplateVersion]]
+
+
+def in_use(keys: Collection[str]) -> InUse:
+    """The published templates with these keys: one query, index of transactional_template_once."""
+    found: dict[str, dict[str, TemplateVersion]] = {}
+    # Of what else sites may write there, the database would not even look at some.
+    asked = {key for key in keys if SLUG.fullmatch(key)}
+    rows = Template.objects.filter(key__in=asked, published__isnull=False).select_related("published") if asked else ()
+    for row in rows:
+        assert row.published is not None  # noqa: S101  the query asked for it
+        found.setdefault(row.key, {})[row.language] = row.published
+    return found
+
+
+def filled_in(request: Request, sender: Sender, recipient: str, data: dict[str, Any], known: InUse) -> tuple[Content, TemplateVersion]:
     if not request.template:
         raise Invalid("template", _("The mail says nothing."), _("Give a template's key, or a finished mail."))
-    version = published(request.template, request.language)
+    version = published(request.template, request.language, known)
     _fits(version, {**data, "email": recipient, "unsubscribe_url": ""})
     content = frozen(version, sender, request.reference)
     project = request.project
@@ -150,10 +168,10 @@ def frozen(words: Template | TemplateVersion, sender: Sender, reference: UUID | 
     )
 
 
-def published(key: str, language: str) -> TemplateVersion:
+def published(key: str, language: str, known: InUse) -> TemplateVersion:
     """The version in use of the template with this key, in this language where there is one, else in LANGUAGE_CODE, else in any.
     Raises Invalid."""
-    found = {row.language: row.published for row in Template.objects.filter(key=key, published__isnull=False).select_related("published")}
+    found = known.get(key)
     if not found:
         raise _no_template(key)
     for wanted in (language.lower(), settings.LANGUAGE_CODE.lower()):
@@ -164,15 +182,14 @@ def published(key: str, language: str) -> TemplateVersion:
     return _with_key(version, key, name)
 
 
-def _with_key(version: TemplateVersion | None, key: str, language: str) -> TemplateVersion:
+def _with_key(version: TemplateVersion, key: str, language: str) -> TemplateVersion:
     """With as much of its template as its name takes, so that none is read for it."""
-    assert version is not None  # noqa: S101  the query asked for it
     version.template = Template(pk=version.template_id, key=key, language=language)
     return version
 
 
 def _no_template(key: str) -> Invalid:
-    if Template.objects.filter(key=key).exists():
+    if SLUG.fullmatch(key) and Template.objects.filter(key=key).exists():
         return Invalid(
             "template",
             _("The template “%(key)s” has not been published.") % {"key": key},

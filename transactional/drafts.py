@@ -31,14 +31,16 @@ OPENING = re.compile(r"\{(?=[{%#])")
 CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}")
 
 
-def content(request: Request, draft: Draft, sender: Sender, data: dict[str, Any]) -> tuple[Content, TemplateVersion | None]:
+def content(
+    request: Request, draft: Draft, sender: Sender, data: dict[str, Any], known: contents.InUse
+) -> tuple[Content, TemplateVersion | None]:
     """What the draft says, or what the template says that the request names; frozen as a finished mail. Raises Invalid."""
     version = None
     if request.template:
         if draft.subject or draft.html or draft.text:
             raise Invalid("template", _("The mail has words already."), _("Give either a template or subject, html and text."))
         whole = {**data, "email": request.recipients[0], "unsubscribe_url": ""}
-        _content, version = contents.filled_in(request, sender, request.recipients[0], data)
+        _content, version = contents.filled_in(request, sender, request.recipients[0], data, known)
         said = prepare.Words(version.subject, version.html, version.text).render(variables.filled(version, whole))
         draft = replace(draft, subject=said.subject, html=said.html, text=said.text)
     elif not (draft.html or draft.text):

@@ -45,7 +45,8 @@ def send_all(requests: Sequence[Request]) -> list[Submission | NotAccepted]:
     commit and a few statements together, however many they are."""
     senders = _usable(requests)
     repeated = _repeated(requests)
-    outcomes = _within_limits([_looked_at(request, senders, repeated) for request in requests])
+    templates = contents.in_use({request.template for request in requests if request.template})
+    outcomes = _within_limits([_looked_at(request, senders, repeated, templates) for request in requests])
     fresh = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
     answers: Iterator[Submission | NotAccepted]
     try:
@@ -90,7 +91,7 @@ Senders = dict[tuple[int | None, str], Sender | Forbidden]
 Repeated = dict[tuple[int | None, str], Submission]
 
 
-def _looked_at(request: Request, senders: Senders, repeated: Repeated) -> _Fit | Submission | NotAccepted:
+def _looked_at(request: Request, senders: Senders, repeated: Repeated, templates: contents.InUse) -> _Fit | Submission | NotAccepted:
     try:
         if len(request.idempotency_key) > 100:
             raise Invalid("idempotency_key", _("The key is longer than 100 characters."), _("A UUID does."))
@@ -104,9 +105,9 @@ def _looked_at(request: Request, senders: Senders, repeated: Repeated) -> _Fit |
         if request.raw:
             content = contents.finished(request, sender)
         elif request.draft:
-            content, version = drafts.content(request, request.draft, sender, data)
+            content, version = drafts.content(request, request.draft, sender, data, templates)
         else:
-            content, version = contents.filled_in(request, sender, recipients[0], data)
+            content, version = contents.filled_in(request, sender, recipients[0], data, templates)
             content.reply_to = request.reply_to or content.reply_to
     except NotAccepted as error:
         return error

@@ -180,11 +180,20 @@ def test_a_batch_has_no_more_recipients_than_a_transaction_should(site: Site, mo
     assert not Message.objects.exists()
 
 
-def test_a_batch_costs_as_many_statements_as_one_mail(site: Site, django_assert_max_num_queries: Any) -> None:
+def test_a_batch_costs_as_many_statements_as_one_mail(site: Site, template: Template, django_assert_max_num_queries: Any) -> None:
     site.post("messages", MAIL)
+    filled = {"from": "shop@example.com", "template": template.key, "variables": {"name": "Taro", "order": {"number": 7}}}
+    mails = [{**(filled if n % 2 else MAIL), "to": [f"a{n}@example.net"]} for n in range(100)]
     with django_assert_max_num_queries(25):
-        answer = site.post("messages/batch", {"mails": [{**MAIL, "to": [f"a{n}@example.net"]} for n in range(100)]}, key="k")
+        answer = site.post("messages/batch", {"mails": mails}, key="k")
     assert {result["status"] for result in answer.json()["results"]} == {202}
+
+
+def test_a_key_that_no_template_can_have_is_nothing_to_the_other_mails(site: Site) -> None:
+    odd = {"from": "shop@example.com", "to": ["a@example.net"], "template": "a\0b"}
+    results = site.post("messages/batch", {"mails": [odd, MAIL]}).json()["results"]
+    assert [result["status"] for result in results] == [422, 202]
+    assert results[0]["problem"]["errors"][0]["pointer"] == "#/template"
 
 
 # ---------------------------------------------------------------------------------------------------------------------- access

@@ -1,8 +1,10 @@
-"""No message loses its sender.
+"""No message loses its sender, or the lease that holds it.
 
 A foreign key would have the database look the sender up for every row. Who puts messages in asks once for all of them instead, and who
 deletes a sender looks for its messages while nobody can put one in. A campaign's need neither: their batch has a foreign key, and no batch
 is deleted.
+
+A lease goes with its relay. Nobody would take back what it still holds, so a relay stays until its drains have ended.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Collection
 from django.db import IntegrityError, connection
 from django.db.models import Model, ProtectedError
 
-from mailhub.delivery.models import Message
+from mailhub.delivery.models import Lease, Message
+from mailhub.relays.models import Relay
 from mailhub.senders.models import Sender
 
 # What a foreign key's check takes, too: others may keep the same sender at the same time, and change what is no key.
@@ -44,3 +47,11 @@ def needed(sender: Sender) -> set[Model]:
     # Waits for those who keep it, and has those wait who would.
     Sender.objects.select_for_update().filter(pk=sender.pk).first()
     return set(Message.objects.filter(sender=sender).order_by()[:1])
+
+
+def refuse_relay(instance: Relay, **_others: object) -> None:
+    """The same for a relay at which drains are at work: none begins until the transaction ends, since queue.take_lease() locks the relay.
+    Raises ProtectedError."""
+    Relay.objects.select_for_update().only("pk").filter(pk=instance.pk).first()
+    if leases := set(Lease.objects.filter(relay=instance)):
+        raise ProtectedError("The relay has drains.", leases)

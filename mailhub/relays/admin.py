@@ -250,6 +250,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
     def obstacles(self, obj: Relay) -> Iterable[str]:
         for member in obj.memberships.select_related("route"):
             yield gettext("It is in the route “%(route)s”.") % {"route": member.route}
+        if obj.leases.exists():
+            yield gettext("It is sending at this moment. Pause it, and try again in a minute.")
         # No index serves this: it reads until the first that it finds, which for a relay that was never used is the whole table, once.
         if obj.messages.exists():
             yield gettext("Mail has left through it, and says so in its history.")

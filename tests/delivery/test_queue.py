@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from mailhub.delivery import events, queue, tasks
 from mailhub.delivery.models import Attempt, Batch, Event, Lease, Message, Suppression
@@ -904,3 +905,20 @@ def test_nothing_of_a_canceled_batch_is_sent_again(relay: Relay, sender: Sender)
     batch.cancel()
     assert queue.resend(Message.objects.all()) == 0
     assert books() == {"unknown": 1}
+
+
+@pytest.mark.parametrize("how", ["one", "all"])
+def test_a_relay_stays_while_a_drain_is_at_work_on_it_and_no_mail_is_lost(relay: Relay, sender: Sender, how: str) -> None:
+    """Else the lease would go with it, and nobody would take back what it holds."""
+    post(sender, 1)
+    make_batch(sender, 1)
+    lease, messages = claimed(relay)
+    RouteMember.objects.all().delete()
+    with pytest.raises(ProtectedError), transaction.atomic():
+        relay.delete() if how == "one" else Relay.objects.all().delete()
+    assert queue.mark(lease, messages)
+    expire(lease)
+    queue.reap()
+    assert books() == {"deferred": 1, "unknown": 1}
+    relay.delete()
+    assert not Relay.objects.exists() and not Message.objects.exclude(relay=None).exists()

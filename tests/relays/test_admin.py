@@ -369,6 +369,18 @@ def test_a_relay_in_use_is_not_deleted_and_the_page_says_what_to_do(admin_client
     assert Relay.objects.exists()
 
 
+def test_a_relay_that_is_sending_stays(admin_client: Client, relay: Relay) -> None:
+    now = clock.now()
+    lease = Lease.objects.create(relay=relay, node="one", connections=1, started_at=now, expires_at=now)
+    url = reverse("admin:relays_relay_delete", args=[relay.pk])
+    assert "It is sending at this moment. Pause it, and try again in a minute." in text(admin_client.get(url))
+    admin_client.post(url, {"post": "yes"})
+    assert Relay.objects.exists()
+    lease.delete()
+    admin_client.post(url, {"post": "yes"})
+    assert not Relay.objects.exists()
+
+
 def test_a_relay_that_mail_left_through_stays(admin_client: Client, relay: Relay) -> None:
     sender = Sender.objects.create(email="shop@example.com")
     content = Content.objects.create(from_email=sender.email)

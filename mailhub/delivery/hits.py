@@ -7,12 +7,15 @@ the others, as machines', and counted apart. Nothing of a request is kept but it
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -50,44 +53,22 @@ class Sign(StrEnum):
 
 #: All but these are machines'.
 PEOPLE = ("", Sign.PROXY)
+#: What a data centre makes of a request that says nothing else: a machine's only if it was in haste.
+CENTRE = "centre"
 
-# By what a program calls itself, the first that fits; samples stand in tests/delivery/test_tracking.py.
-AGENTS: tuple[tuple[Sign, re.Pattern[str]], ...] = (
-    (Sign.PROXY, re.compile(r"GoogleImageProxy|YahooMailProxy|YahooCacheSystem|MailRuImageProxy|SeznamEmailProxy")),
-    # Nothing else is so brief.
-    (Sign.APPLE, re.compile(r"Mozilla/5\.0")),
-    (
-        Sign.SCANNER,
-        re.compile(
-            r".*(?:bot\b|bot/|crawler|spider|scan(?:ner)?\b|preview|monitor|validator|checker|headless|phantomjs|python|\bcurl|\bwget|libwww"
-            r"|go-http-client|\bjava/|okhttp|apache-httpclient|node-fetch|axios|\bruby|\bperl|guzzle|postman|barracuda|proofpoint|mimecast"
-            r"|symantec|messagelabs|fireeye|trend ?micro|fortinet|fortiguard|sophos|ironport|forcepoint|zscaler|bitdefender|kaspersky|avast"
-            r"|virustotal|urlscan|safe ?links|safebrowsing|google-safety|cloudmark|facebookexternalhit|whatsapp|slackbot|telegrambot)",
-            re.IGNORECASE,
-        ),
-    ),
-)  # fmt: skip
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("machines.toml").read_text())
+
+
+def _named(names: str) -> re.Pattern[str]:
+    return re.compile("|".join(TABLE[names]), re.IGNORECASE)
+
+
+# By what a program calls itself, the first that fits. Nothing else is so brief as Apple's.
+AGENTS = ((Sign.PROXY, _named("proxies")), (Sign.APPLE, re.compile(r"\AMozilla/5\.0\Z")), (Sign.SCANNER, _named("scanners")))
 PREFETCH_FIELDS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 
-# Apple's own network; mail scanners' and clouds' networks from which no person reads mail (as their owners publish them, 2026).
-APPLE = tuple(map(ip_network, ("17.0.0.0/8", "2620:149::/32")))
-CENTRES = tuple(
-    map(
-        ip_network,
-        (
-            # Microsoft 365's filters
-            "40.92.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17", "2a01:111:f400::/48",
-            # Google, images apart
-            "66.102.0.0/20", "66.249.64.0/19", "72.14.192.0/18", "74.125.0.0/16", "209.85.128.0/17",
-            # Proofpoint, Mimecast, Barracuda
-            "67.231.144.0/20", "148.163.128.0/19", "185.132.180.0/22", "207.211.30.0/23", "205.139.110.0/23", "64.235.144.0/20",
-            "209.222.80.0/21",
-            # Amazon's and DigitalOcean's, where most others live
-            "3.0.0.0/9", "18.128.0.0/9", "34.192.0.0/10", "44.192.0.0/10", "52.0.0.0/10", "54.64.0.0/11", "54.144.0.0/12",
-            "104.131.0.0/16", "138.197.0.0/16", "159.203.0.0/16", "167.99.0.0/16",
-        ),
-    )
-)  # fmt: skip
+APPLE = tuple(map(ip_network, TABLE["apple"]))
+CENTRES = tuple(ip_network(network) for networks in TABLE["centres"].values() for network in networks)
 
 
 # --------------------------------------------------------------------------------------------------------------- in the request
@@ -102,7 +83,7 @@ def sign(meta: Mapping[str, object], method: str, client: str) -> str:
     if not agent:
         return Sign.SCANNER
     for found, pattern in AGENTS:
-        if pattern.fullmatch(agent) if found == Sign.APPLE else pattern.search(agent):
+        if pattern.search(agent):
             return found
     try:
         ip = ip_address(client)
@@ -111,9 +92,6 @@ def sign(meta: Mapping[str, object], method: str, client: str) -> str:
     if any(ip in network for network in APPLE):
         return Sign.APPLE
     return CENTRE if any(ip in network for network in CENTRES) else ""
-
-
-CENTRE = "centre"
 
 
 def take(content: int, message: int, number: int, sign: str) -> None:

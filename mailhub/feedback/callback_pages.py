@@ -133,6 +133,7 @@ def standing(relay: Relay, url: CallbackURL | None) -> dict[str, Any]:
         "caller": caller,
         "address": callbacks.with_password(url),
         "lacking": lacking,
+        "silent": relay.kind not in callers.CALLERS and not caller.knows_smtp,
         "why": WHYS.get(url.refused_why, ""),
         "parked": ParkedReport.objects.filter(url=url, status=ParkedReport.Status.KEPT).count(),
         "stuck": Callback.objects.filter(url=url, status=Callback.Status.STUCK).count(),

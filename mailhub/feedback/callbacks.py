@@ -182,14 +182,14 @@ def read(callback: Callback, url: CallbackURL) -> tuple[list[Claim | None], int]
 
 
 def _claim(url: CallbackURL, caller: Caller, event: Any, received: datetime) -> Claim | None:
-    type = caller.types.get(event.event_type, event.event_type)
+    type = caller.type_of(event.event_type, event.esp_event)
     if type not in RECORDED:
         return None
     number, public_id = _marks(caller, event)
     if number is None and public_id is None:
         return None
     raw = event.esp_event
-    text = _text(event.mta_response) or _text(event.description)
+    text = _text(caller.reply(raw)) or _text(event.mta_response) or _text(event.description)
     kind = category = ""
     if type in FAILURES:
         reason = caller.reason(raw)
@@ -237,7 +237,8 @@ def _marks(caller: Caller, event: Any) -> tuple[int | None, UUID | None]:
     for tag in event.tags if isinstance(event.tags, list) else []:
         if number is None and str(tag).startswith(f"{METADATA}-"):
             number = _number(str(tag).partition("-")[2])
-    public_id = _by_header(caller.headers(event.esp_event)) or _by_message_id(_text(event.message_id))
+    named = caller.message_id(event.esp_event) or _text(event.message_id)
+    public_id = _by_header(caller.headers(event.esp_event)) or _by_message_id(named)
     return number, public_id
 
 

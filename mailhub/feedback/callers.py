@@ -70,6 +70,10 @@ def never(event: Any) -> bool:
     return False
 
 
+def as_told(type: str, event: Any) -> str:
+    return type
+
+
 def whole(body: bytes) -> Iterator[bytes]:
     yield body
 
@@ -89,6 +93,13 @@ def listed_in_form(body: bytes) -> Iterator[bytes]:
 def listed_as_events(body: bytes) -> Iterator[bytes]:
     for event in json.loads(body).get("events", []):
         yield json.dumps({"events": [event]}).encode()
+
+
+def listed_by_user(body: bytes) -> Iterator[bytes]:
+    found = json.loads(body)
+    for user in found.get("events_by_user", [])[:1]:
+        for event in user.get("events", []):
+            yield json.dumps({**found, "events_by_user": [{**user, "events": [event]}]}).encode()
 
 
 class Request:
@@ -115,14 +126,20 @@ class Caller:
     reason: Callable[[Any], str] = no_word
     #: the enhanced status code, where it stands apart from the reply
     status: Callable[[Any], str] = no_word
+    #: the reply that it quotes, where anymail tells another text or none
+    reply: Callable[[Any], str] = no_word
     #: header fields of the mail, where it repeats them
     headers: Callable[[Any], Any] = no_word
+    #: the mail's own Message-ID, where anymail tells the service's
+    message_id: Callable[[Any], str] = no_word
+    #: it tells which mail an event is about also of mail that it was handed by SMTP
+    knows_smtp: bool = True
     #: a machine opened it, or followed the link
     by_machine: Callable[[Any], bool] = never
     #: its events one by one, for a body of which one cannot be read
     pieces: Callable[[bytes], Iterator[bytes]] = whole
-    #: anymail's type -> ours, where they mean another thing
-    types: Mapping[str, str] = field(default_factory=dict)
+    #: anymail's type and the event -> ours, where that means another thing; "" for none that is recorded
+    type_of: Callable[[str, Any], str] = as_told
     #: what anymail's view wants to be made with, besides
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -172,6 +189,22 @@ def ses_reason(event: Any) -> str:
     return f"{dig(event, 'bounce', 'bounceType') or ''}/{dig(event, 'bounce', 'bounceSubType') or ''}" if dig(event, "bounce") else ""
 
 
+def ses_type(type: str, event: Any) -> str:
+    if dig(event, "eventType") == "DeliveryDelay":
+        return "deferred"
+    # The reader took it out of the junk.
+    return "" if dig(event, "complaint", "complaintFeedbackType") == "not-spam" else type
+
+
+def postmark_type(type: str, event: Any) -> str:
+    """Its "spam notification" is a filter's refusal; what a reader says is a "spam complaint"."""
+    return "bounced" if dig(event, "Type") == "SpamNotification" else type
+
+
+def resend_type(type: str, event: Any) -> str:
+    return "failed" if dig(event, "type") == "email.failed" else type
+
+
 def sendgrid_reason(event: Any) -> str:
     kinds = (dig(event, "bounce_classification"), dig(event, "type"), dig(event, "reason") if dig(event, "event") == "dropped" else "")
     return next((str(kind) for kind in kinds if kind), "")
@@ -182,14 +215,14 @@ def mailgun_reason(event: Any) -> str:
     return str(reason if str(reason or "").startswith("suppress-") else severity or "")
 
 
-def sparkpost(*names: str) -> Callable[[Any], str]:
+def sparkpost_event(event: Any) -> Any:
     """Whichever class of event it is in."""
+    return next(iter((dig(event, "msys") or {}).values()), {})
 
-    def read(event: Any) -> str:
-        inner: Any = next(iter((dig(event, "msys") or {}).values()), {})
-        return next((str(inner[name]) for name in names if inner.get(name)), "")
 
-    return read
+def postal_message_id(event: Any) -> str:
+    """Without its brackets; what anymail takes for one is Postal's number."""
+    return str(dig(event, "payload", "message", "message_id") or dig(event, "payload", "original_message", "message_id") or "")
 
 
 CALLERS: dict[str, Caller] = {
@@ -205,6 +238,8 @@ CALLERS: dict[str, Caller] = {
         ),
         reason=ses_reason,
         status=word("bounce", "bouncedRecipients", 0, "status"),
+        reply=word("deliveryDelay", "delayedRecipients", 0, "diagnosticCode"),
+        type_of=ses_type,
         headers=lambda event: dig(event, "mail", "headers"),
         # We confirm subscriptions ourselves, once they are verified.
         options={"auto_confirm_sns_subscriptions": False},
@@ -223,6 +258,9 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.body_hmac("Signature"), _("“Signing secret”, on the webhook's page at MailerSend.")),
         (_("In MailerSend open the domain, Webhooks, and add one with the address above."), ALL, COPY_KEY),
         reason=word("data", "type"),
+        # Anymail prefers what the service makes of it for people.
+        reply=word("data", "morph", "reason"),
+        knows_smtp=False,
         options={"signing_secret": "-"},
     ),
     "mailgun": Caller(
@@ -241,6 +279,8 @@ CALLERS: dict[str, Caller] = {
         PASSWORD,
         (_("In Mailjet open Account settings, Event notifications."), PASTE, ALL, _("Tick “group events”: it saves both sides work.")),
         reason=word("error"),
+        reply=word("comment"),
+        knows_smtp=False,
         pieces=listed,
     ),
     "mailtrap": Caller(
@@ -249,6 +289,7 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.body_hmac("Mailtrap-Signature"), _("“Signature key”, on the webhook's page at Mailtrap.")),
         (_("In Mailtrap open Settings, Webhooks, and add one with the address above, in the format JSON."), ALL, COPY_KEY),
         reason=lambda event: str(dig(event, "bounce_category") or dig(event, "event") or ""),
+        knows_smtp=False,
         pieces=listed_as_events,
         options={"tracking_secret": "-"},
     ),
@@ -258,6 +299,7 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.mandrill, _("“Key”, in Mandrill's list of webhooks.")),
         (_("In Mandrill open Settings, Webhooks, and add one with exactly the address above: it is part of the signature."), ALL, COPY_KEY),
         reason=lambda event: str(dig(event, "msg", "bounce_description") or dig(event, "event") or ""),
+        knows_smtp=False,
         pieces=listed_in_form,
         options={"webhook_key": "-"},
     ),
@@ -272,7 +314,8 @@ CALLERS: dict[str, Caller] = {
         ),
         (_("In Postal open the mail server, Webhooks, and add one with the address above, for all events."), COPY_KEY),
         reason=word("payload", "status"),
-        types={"failed": "bounced"},
+        type_of=lambda type, _event: "bounced" if type == "failed" else type,
+        message_id=postal_message_id,
         options={"webhook_key": "-"},
     ),
     "postmark": Caller(
@@ -280,7 +323,10 @@ CALLERS: dict[str, Caller] = {
         "postmark.PostmarkTrackingWebhookView",
         PASSWORD,
         (_("In Postmark open the server, the message stream, Webhooks, and add one."), PASTE, ALL),
-        reason=word("Type"),
+        # The second, where a suppression follows from a bounce.
+        reason=lambda event: str(dig(event, "Type") or dig(event, "SuppressionReason") or ""),
+        type_of=postmark_type,
+        knows_smtp=False,
     ),
     "resend": Caller(
         "Resend",
@@ -288,7 +334,9 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.svix, _("“Signing secret”, on the webhook's page at Resend. It begins with whsec_.")),
         (_("In Resend open Webhooks and add one with the address above."), ALL, COPY_KEY),
         reason=lambda event: f"{dig(event, 'data', 'bounce', 'type') or ''} {dig(event, 'data', 'bounce', 'subType') or ''}".strip(),
+        reply=word("data", "failed", "reason"),
         headers=lambda event: dig(event, "data", "headers"),
+        type_of=resend_type,
     ),
     "sendgrid": Caller(
         "SendGrid",
@@ -315,7 +363,10 @@ CALLERS: dict[str, Caller] = {
         "sparkpost.SparkPostTrackingWebhookView",
         PASSWORD,
         (_("In SparkPost open Configuration, Webhooks, and make one."), PASTE, ALL),
-        reason=sparkpost("bounce_class"),
+        reason=lambda event: str(dig(sparkpost_event(event), "bounce_class") or ""),
+        # Not is_proxy: behind a proxy there is a person.
+        by_machine=lambda event: dig(sparkpost_event(event), "user_agent_parsed", "is_prefetched") is True,
+        knows_smtp=False,
         pieces=listed,
     ),
     "unisender_go": Caller(
@@ -324,6 +375,8 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.unisender, _("The key of the project or account that sends."), _("API key"), "api_key"),
         (_("In Unisender Go open Webhooks and add one with the address above, in the format JSON."), ALL),
         reason=lambda event: str(dig(event, "delivery_info", "delivery_status") or ""),
+        knows_smtp=False,
+        pieces=listed_by_user,
         options={"api_key": "-"},
     ),
 }

@@ -58,6 +58,14 @@ def test_a_relays_page_says_how_it_calls_back(kind: str, admin_client: Client) -
     assert LogEntry.objects.count() == 1
 
 
+@pytest.mark.parametrize(("service", "passed_over"), [("postmark", True), ("mailgun", False)])
+def test_the_page_says_when_events_of_mail_by_smtp_cannot_be_told_apart(service: str, passed_over: bool, admin_client: Client) -> None:
+    for kind in ("smtp", service):
+        relay = relay_of(kind)
+        page = words(admin_client, address("set_up", relay), {"service": service})
+        assert ("MailHub passes its events over" in page) == (passed_over and kind == "smtp")
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "wrong", "right"),
     [

@@ -14,7 +14,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from mailhub.delivery.models import Attempt, Event, Message, Suppression
-from mailhub.feedback import callbacks, callers, tasks, topics
+from mailhub.feedback import callbacks, callers, signatures, tasks, topics
 from mailhub.feedback.models import Callback, CallbackURL, ParkedReport, Probe
 from mailhub.lib import http
 from mailhub.lib.replies import classify, tables
@@ -265,6 +265,103 @@ def test_a_soft_bounce_suppresses_nobody_and_the_reply_outweighs_the_services_wo
     assert told(sent) == (Status.BOUNCED, [("bounced", "soft", "mailbox_full")], False)
 
 
+def ses_of(event: dict[str, Any], kind: str, **fields: Any) -> dict[str, Any]:
+    return {"eventType": kind, "mail": event["mail"], kind[0].lower() + kind[1:]: fields}
+
+
+def without(event: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key != name}
+
+
+# What services tell besides hard bounces, and where they mean another thing by it than anymail does: service, what differs from its hard
+# bounce (services.py), and what is recorded.
+OTHERWISE: dict[str, tuple[str, Any, Any]] = {
+    "what a filter refuses is no reader's complaint": (
+        "postmark",
+        lambda event: {**event, "Type": "SpamNotification", "Details": ""},
+        (Status.BOUNCED, [("bounced", "soft", "spam")], False),
+    ),
+    "a suppression that follows from a bounce is dead as that": (
+        "postmark",
+        lambda event: {"RecordType": "SubscriptionChange", "SuppressSending": True, "SuppressionReason": "HardBounce", "Origin": "Recipient",
+                       "Recipient": event["Email"], "Metadata": event["Metadata"], "ChangedAt": "2026-11-25T01:00:00Z"},
+        BOUNCED,
+    ),
+    "a mail that was taken out of the junk is no complaint": (
+        "amazon_ses",
+        lambda event: ses_of(event, "Complaint", complaintFeedbackType="not-spam", complainedRecipients=[{"emailAddress": TARO}]),
+        UNTOUCHED,
+    ),
+    "a complaint is": (
+        "amazon_ses",
+        lambda event: ses_of(event, "Complaint", complaintFeedbackType="abuse", complainedRecipients=[{"emailAddress": TARO}]),
+        (Status.COMPLAINED, [("complained", "", "complaint")], True),
+    ),
+    "Amazon goes on trying": (
+        "amazon_ses",
+        lambda event: ses_of(event, "DeliveryDelay", delayType="MailboxFull", delayedRecipients=[
+            {"emailAddress": TARO, "status": "4.2.2", "diagnosticCode": "smtp; 452 4.2.2 Mailbox full"}]),
+        (Status.SENT, [("deferred", "", "mailbox_full")], False),
+    ),
+    "a mail that was not sent failed": (
+        "resend",
+        lambda event: {**event, "type": "email.failed", "data": {**without(event["data"], "bounce"), "failed": {"reason": "reached_daily_quota"}}},
+        (Status.FAILED, [("failed", "", "other")], False),
+    ),
+    "the server's words outweigh those that are made of them": (
+        "mailersend",
+        lambda event: {**event, "data": {**event["data"], "morph": {
+            "object": "recipient_bounce", "reason": "552 5.2.2 Mailbox full", "readable_reason": "The address does not exist."}}},
+        (Status.BOUNCED, [("bounced", "soft", "mailbox_full")], False),
+    ),
+    "the server's words stand apart": (
+        "mailjet",
+        lambda event: [{**event[0], "error": "", "comment": "552 5.2.2 Mailbox full"}],
+        (Status.BOUNCED, [("bounced", "soft", "mailbox_full")], False),
+    ),
+    "a machine fetches a mail before anybody opens it": (
+        "sparkpost",
+        lambda event: [{"msys": {"track_event": {**event[0]["msys"]["message_event"], "type": "open", "bounce_class": None,
+                                                 "user_agent_parsed": {"is_proxy": True, "is_prefetched": True}}}}],
+        (Status.SENT, [("opened", "machine", "")], False),
+    ),
+    "behind a proxy there is a person": (
+        "sparkpost",
+        lambda event: [{"msys": {"track_event": {**event[0]["msys"]["message_event"], "type": "open", "bounce_class": None,
+                                                 "user_agent_parsed": {"is_proxy": True, "is_prefetched": False}}}}],
+        (Status.SENT, [("opened", "", "")], False),
+    ),
+    "one that cannot be read costs no other": (
+        "unisender_go",
+        lambda event: {**event, "events_by_user": [{"events": [
+            {"event_name": "transactional_email_status", "event_data": {}}, *event["events_by_user"][0]["events"]]}]},
+        BOUNCED,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_services_mean_what_they_say(what: str, sent: Message) -> None:
+    service, differs, found = OTHERWISE[what]
+    url = open_url(service)
+    assert tell(url, differs(SERVICES[service].event(sent.pk, TARO))) == 200
+    callbacks.work_off()
+    assert told(sent) == found
+
+
+@pytest.mark.parametrize("place", ["message", "original_message"])
+def test_postal_knows_a_mail_that_it_was_handed_by_smtp_by_its_message_id(place: str, sent: Message) -> None:
+    url = open_url("postal")
+    event = services.postal_event(0, TARO)
+    message = {**event["payload"].pop("message"), "message_id": sent.message_id.strip("<>"), "tag": None}
+    event["payload"][place] = message
+    if place == "original_message":
+        event["payload"] = {place: message, "bounce": {"id": 5, "direction": "incoming", "subject": "Undelivered Mail"}}
+    tell(url, event)
+    callbacks.work_off()
+    assert told(sent)[0] == Status.BOUNCED
+
+
 def test_what_a_machine_opened_is_told_from_what_a_person_did(sent: Message) -> None:
     url = open_url("sendgrid")
     event = services.sendgrid_event(sent.pk, TARO)[0]
@@ -449,6 +546,50 @@ def test_a_token_of_mailgun_is_good_for_one_body_and_for_half_a_day(sent: Messag
     assert send(url, services.mailgun(json.dumps(event).encode(), "", token="e", at=time.time() - 8 * 3600)) == 200
     callbacks.work_off()
     assert told(sent) == BOUNCED, "the same event by another token is the same event"
+
+
+# Answers that are known from elsewhere: what the service's own documentation (Svix), or its own library (SendGrid), signs so.
+KNOWN = {
+    "svix": (
+        signatures.svix,
+        {"signing_key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+        b'{"test": 2432232314}',
+        {
+            "HTTP_SVIX_ID": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "HTTP_SVIX_TIMESTAMP": "1614265330",
+            "HTTP_SVIX_SIGNATURE": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        },
+        1614265330,
+    ),
+    "sendgrid": (
+        signatures.sendgrid,
+        {
+            "public_key": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNE"
+            "c6wEA3F+g=="
+        },
+        b'[{"email":"hello@world.com","event":"dropped","reason":"Bounced Address","sg_event_id":"ZHJvcC0xMDk5NDkxOS1MUnpYbF9OSFN0T0doUTRrb2Z'
+        b'TbV9BLTA","sg_message_id":"LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0","smtp-id":"<LRzXl_NHStOGhQ4'
+        b'kofSm_A@ismtpd0039p1iad1.sendgrid.net>","timestamp":1600112492}]\r\n',
+        {
+            "HTTP_X_TWILIO_EMAIL_EVENT_WEBHOOK_TIMESTAMP": "1600112502",
+            "HTTP_X_TWILIO_EMAIL_EVENT_WEBHOOK_SIGNATURE": "MEUCIGHQVtGj+Y3LkG9fLcxf3qfI10QysgDWmMOVmxG0u6ZUAiEAyBiXDWzM+uOe5W0JuG+luQAbPIqHh89M15"
+            "TluLtEZtM=",
+        },
+        1600112502,
+    ),
+}
+
+
+@pytest.mark.parametrize("service", KNOWN)
+def test_signatures_of_the_services_themselves_are_good_while_they_are_young(service: str) -> None:
+    verify, secrets, body, meta, at = KNOWN[service]
+    posted = signatures.Posted(body, services.JSON, meta)
+    # A clock that goes wrong by some minutes turns nobody away.
+    for skew in (0, 120, -120):
+        verify(posted, secrets, at + skew)
+    for other, now in ((signatures.Posted(body + b" ", services.JSON, meta), at), (posted, at + 7 * 86_400), (posted, at - 3600)):
+        with pytest.raises(signatures.Unproven):
+            verify(other, secrets, now)
 
 
 def test_what_resend_and_sendgrid_signed_long_ago_is_refused(sent: Message) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, Literal
@@ -255,10 +255,8 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
     """An action: asks first, and says how many. None when it is done."""
     fit = queue.resendable(Message.objects.filter(pk__in=chosen.order_by().values("pk")))
     if "confirmed" in request.POST:
-        found = list(fit.order_by("pk")[:MOST_AGAIN].values_list("pk", flat=True))
         count = 0
-        for start in range(0, len(found), 1_000):
-            group = Message.objects.filter(pk__in=found[start : start + 1_000])
+        for group in _groups(fit):
             count += queue.resend(group)
             LogEntry.objects.log_actions(_user(request).pk, group, CHANGE, _("It is queued once more."))
         words = ngettext("%(count)s mail is queued once more.", "%(count)s mails are queued once more.", count)
@@ -267,21 +265,13 @@ def resend_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse
     by_state = dict(fit.order_by().values_list("status").annotate(n=Count("pk")))
     count = sum(by_state.values())
     title = ngettext("Send %(count)s mail again?", "Send %(count)s mails again?", count) if count else _("Send again?")
-    selected = request.POST.getlist("_selected_action")
-    across = request.POST.get("select_across", "0")
-    return page(
+    return _ask_many(
         request,
         "admin/delivery/resend_many.html",
-        title % {"count": grouped(count)},
-        Message,
+        title,
+        count,
         by_state=[(state, Message.Status(state).label, count) for state, count in sorted(by_state.items())],
-        count=count,
-        others=across != "0" or len(selected) > count,
-        most=MOST_AGAIN,
         unknown=by_state.get(Message.Status.UNKNOWN, 0),
-        selected=selected,
-        across=across,
-        query=f"?{request.GET.urlencode()}" if request.GET else "",
     )
 
 
@@ -289,10 +279,8 @@ def withdraw_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpRespon
     """An action: asks first, and says how many. None when it is done."""
     waiting = Message.objects.filter(pk__in=chosen.order_by().values("pk"), status__in=WAITING)
     if "confirmed" in request.POST:
-        found = list(waiting.order_by("pk")[:MOST_AGAIN].values_list("pk", flat=True))
         count = 0
-        for start in range(0, len(found), 1_000):
-            group = Message.objects.filter(pk__in=found[start : start + 1_000])
+        for group in _groups(waiting):
             count += queue.cancel(group)
             LogEntry.objects.log_actions(_user(request).pk, group.filter(status="canceled"), CHANGE, _("Withdrawn: it is not sent."))
         words = ngettext("%(count)s mail is withdrawn.", "%(count)s mails are withdrawn.", count)
@@ -300,16 +288,33 @@ def withdraw_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpRespon
         return None
     count = waiting.count()
     title = ngettext("Withdraw %(count)s mail?", "Withdraw %(count)s mails?", count) if count else _("Withdraw?")
+    return _ask_many(request, "admin/delivery/withdraw_many.html", title, count)
+
+
+def _groups(fit: QuerySet[Message]) -> Iterator[QuerySet[Message]]:
+    """The first MOST_AGAIN of them, so few at a time that a transaction is short."""
+    found = list(fit.order_by("pk")[:MOST_AGAIN].values_list("pk", flat=True))
+    for start in range(0, len(found), 1_000):
+        yield Message.objects.filter(pk__in=found[start : start + 1_000])
+
+
+def _ask_many(request: HttpRequest, template: str, title: str, count: int, **context: Any) -> HttpResponse:
+    """Asks before a deed on `count` of the messages that were chosen; the form sends the action once more, for the same list."""
+    selected = request.POST.getlist("_selected_action")
+    across = request.POST.get("select_across", "0")
     return page(
         request,
-        "admin/delivery/withdraw_many.html",
+        template,
         title % {"count": grouped(count)},
         Message,
         count=count,
         most=MOST_AGAIN,
-        selected=request.POST.getlist("_selected_action"),
-        across=request.POST.get("select_across", "0"),
+        action=request.POST.get("action", ""),
+        selected=selected,
+        across=across,
+        others=across != "0" or len(selected) > count,
         query=f"?{request.GET.urlencode()}" if request.GET else "",
+        **context,
     )
 
 

@@ -17,8 +17,8 @@ from django.db.backends.utils import CursorWrapper
 
 from campaigns import growth
 from campaigns.models import MailingList, Template
-from mailhub.bench import words
-from mailhub.bench.site import Site
+from mailhub.bench import tallies, words
+from mailhub.bench.site import RECEIPT, Site
 from mailhub.lib import clock
 from mailhub.relays.models import OTHER, KnownDomain
 from mailhub.senders.models import Sender
@@ -53,6 +53,8 @@ DOMAINS = {
 }
 GIVEN = ("taro", "hana", "yuki", "ren", "aoi", "sora", "mei", "riku", "emma", "oliver", "noah", "grace")
 CITIES = ("京都", "東京", "大阪", "札幌", "福岡", "London", "Dublin", "Toronto")
+# Of every seventh single mail.
+TAG = "shop"
 # These are made without their indexes, which follow.
 TABLES = (
     "campaigns_contact", "campaigns_consent", "campaigns_subscription", "campaigns_leftout", "delivery_message", "delivery_attempt",
@@ -227,17 +229,23 @@ class _Filling:
 
     def _messages(self, first: int, last: int, since: int, until: int) -> None:
         """Those of the batches from `first` to `last`, and the single mails of their time, with all that became of them."""
-        self.cursor.execute("SELECT COALESCE(max(id), 0) FROM delivery_message")
-        (before,) = self.cursor.fetchone()
+        self.cursor.execute(
+            "SELECT (SELECT COALESCE(max(id), 0) FROM delivery_message), (SELECT COALESCE(max(id), 0) FROM delivery_attempt)"
+        )
+        before, tried_before = self.cursor.fetchone()
         projects, senders = [project.pk for project in self.projects], [sender.pk for sender in self.senders]
         span = {"first": first, "last": last, "since": since + 1, "until": until, "singles": self.singles, "before": before}
         span |= {"batches": len(self.batches), "kept": self.kept, "relay": self.relays[0], "projects": projects, "senders": senders}
-        for sql in (SINGLES, SUBMISSIONS, MESSAGES, ATTEMPTS, EVENTS):
+        span |= {"tried_before": tried_before, "receipt": RECEIPT, "tags": f"\n{TAG}\n"}
+        # The last is what a task of MailHub's has yet to count.
+        counted = tallies.COUNTED if last == len(self.batches) else tallies.CARRIED
+        for sql in (SINGLES, SUBMISSIONS, MESSAGES, ATTEMPTS, EVENTS, tallies.THROUGHPUT, counted):
             self.run(sql, **span, subject="Your order, {{ name }}", html=words.HTML, text=words.TEXT)
 
     def count(self) -> None:
         self.show("The batches are counted …")
         self.run(COUNTERS)
+        tallies.post(self.cursor, self.now)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- SQL
@@ -343,8 +351,9 @@ FROM generate_series(%(since)s::bigint, %(until)s) AS n,
 """
 
 SUBMISSIONS = """
-INSERT INTO transactional_submission (project_id, content_id, via, origin, idempotency_key, digest, accepted_at)
-SELECT (%(projects)s::bigint[])[1 + mod(n, cardinality(%(projects)s::bigint[]))], %(batches)s + n, 'api', 'key mh_1234 from 192.0.2.1',
+INSERT INTO transactional_submission (project_id, content_id, via, template, tags, origin, idempotency_key, digest, accepted_at)
+SELECT (%(projects)s::bigint[])[1 + mod(n, cardinality(%(projects)s::bigint[]))], %(batches)s + n, 'api',
+    CASE WHEN n %% 3 = 0 THEN %(receipt)s ELSE '' END, CASE WHEN n %% 7 = 0 THEN %(tags)s ELSE '' END, 'key mh_1234 from 192.0.2.1',
     CASE WHEN n & 1 = 0 THEN 'order-' || n ELSE '' END, CASE WHEN n & 1 = 0 THEN md5(n::text) ELSE '' END,
     %(start)s::timestamptz + (%(now)s::timestamptz - %(start)s) * (n::float8 / %(singles)s)
 FROM generate_series(%(since)s::bigint, %(until)s) AS n
@@ -353,10 +362,10 @@ FROM generate_series(%(since)s::bigint, %(until)s) AS n
 # A batch that goes on still has most of its mail waiting; of the single mails the last five hundredth waits, and some very old ones, which
 # keep what they need however old they are.
 MESSAGES = """
-INSERT INTO delivery_message (public_id, stream, status, batch_id, content_id, sender_id, destination_id, address, recipient_ref, data,
-    next_attempt_at, expires_at, attempts, lost_leases, repeated, relay_id, reply, created_at, settled_at)
+INSERT INTO delivery_message (public_id, stream, status, batch_id, content_id, sender_id, source_ref, destination_id, address,
+    recipient_ref, data, next_attempt_at, expires_at, attempts, lost_leases, repeated, relay_id, reply, created_at, settled_at)
 SELECT
-    gen_random_uuid(), stream, fate.status, batch, content, sender, COALESCE(known.destination_id, 'other'), email,
+    gen_random_uuid(), stream, fate.status, batch, content, sender, project, COALESCE(known.destination_id, 'other'), email,
     CASE WHEN batch IS NOT NULL THEN made.contact END,
     CASE WHEN batch IS NOT NULL OR at >= %(kept)s OR going_on THEN
         attributes || jsonb_build_object('email', email, 'name', name, 'language', language) ELSE '{}' END,
@@ -367,13 +376,14 @@ SELECT
         WHEN 'deferred' THEN '451 4.7.1 Try later' WHEN 'failed' THEN '554 5.7.1 Refused' ELSE '250 2.0.0 OK' END,
     at, CASE WHEN fate.status NOT IN ('queued', 'deferred') THEN LEAST(at + interval '1 minute', %(now)s) END
 FROM (
-    SELECT 'campaign' AS stream, plan.id AS batch, plan.id AS content, plan.sender, plan.relay, plan.status AS course,
+    SELECT 'campaign' AS stream, plan.id AS batch, plan.id AS content, plan.sender, 0 AS project, plan.relay, plan.status AS course,
         contact.id AS contact, email, name, language, attributes, at + (contact.id - before) * interval '0.4 ms' AS at,
         hashint8(contact.id * 1000 + plan.id) AS hash
     FROM plan JOIN campaigns_contact AS contact ON contact.id > before AND contact.id <= before + size
     WHERE plan.id BETWEEN %(first)s AND %(last)s AND mod(contact.id, %(one_in)s) <> 0
     UNION ALL
-    SELECT 'transactional', NULL, %(batches)s + n, (%(senders)s::bigint[])[1 + mod(n, cardinality(%(senders)s::bigint[]))], %(relay)s,
+    SELECT 'transactional', NULL, %(batches)s + n, (%(senders)s::bigint[])[1 + mod(n, cardinality(%(senders)s::bigint[]))],
+        (%(projects)s::bigint[])[1 + mod(n, cardinality(%(projects)s::bigint[]))], %(relay)s,
         CASE WHEN n > %(singles)s * 0.998 OR mod(n, 20011) = 20 THEN 'running' ELSE 'done' END,
         contact.id, email, name, language, attributes,
         %(start)s::timestamptz + (%(now)s::timestamptz - %(start)s) * (n::float8 / %(singles)s), hashint8(n)

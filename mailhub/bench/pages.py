@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -23,10 +24,14 @@ from django.test import Client
 from django.urls import reverse
 
 from campaigns.models import Campaign, Consent, Contact, LeftOut, MailingList, Subscription
-from mailhub.bench.site import Failed
+from mailhub.bench.dataset import TAG
+from mailhub.bench.site import PROJECT, RECEIPT, Failed
 from mailhub.delivery.models import Batch, Event, Message, Suppression
-from mailhub.relays.models import Stream
-from transactional.models import Submission
+from mailhub.lib.api import Scope
+from mailhub.relays.models import Relay, Stream
+from mailhub.senders.models import Domain, Sender
+from mailhub.webhooks.models import Endpoint
+from transactional.models import Credential, Project, Submission
 
 Show = Callable[[str], None]
 
@@ -37,11 +42,12 @@ CHOICES = 12
 OTHERS = 2
 # pg_ctl of the server that is ours alone (scripts/with_postgresql), with which it can be started anew.
 CONTROL = "POSTGRESQL_CONTROL"
+API = "/api/v1/"
 
 
 @dataclass
 class Page:
-    #: of which lists: "lists", "searches", "dashboard" or "pages"
+    #: "lists", "searches", "dashboard", "pages" or "api"
     kind: str
     path: str
     #: seconds when nothing of what it reads is in anybody's memory; None where that cannot be had
@@ -66,10 +72,14 @@ class Pages:
         # As a web server has it: https, by a name that ALLOWED_HOSTS has.
         self.client = Client(SERVER_NAME="127.0.0.1")
         self.client.force_login(User.objects.create_superuser("benchmark"))
+        key = Credential(project=Project.objects.get(name=PROJECT), kind=Credential.Kind.API_KEY, name="Benchmark", scopes=Scope.values)
+        # Of a site: it has no session.
+        self.site = Client(SERVER_NAME="127.0.0.1", headers={"authorization": f"Bearer {key.issue()}"})
+        key.save()
 
     def run(self) -> list[Page]:
         """Raises Failed."""
-        found = [*self._dashboard(), *self._lists(), *self._narrowed(), *self._searches(), *self._rows()]
+        found = [*self._dashboard(), *self._lists(), *self._narrowed(), *self._searches(), *self._pictures(), *self._rows(), *self._api()]
         for number, page in enumerate(found):
             self.show(f"Pages are called: {number} of {len(found)} …")
             if cool():
@@ -79,7 +89,7 @@ class Pages:
         return found
 
     def get(self, path: str) -> Any:
-        response = self.client.get(path, secure=True)
+        response = (self.site if path.startswith(API) else self.client).get(path, secure=True)
         if response.status_code != 200:
             raise Failed(f"{path} answers {response.status_code}.")
         return response
@@ -147,28 +157,77 @@ class Pages:
             Page("searches", list_of(Message, since=day, until=day, **more)) for more in ({}, {"state": "bounced"}, {"subject": words})
         )
         yield from (Page("searches", list_of(Message, until=old, **more)) for more in ({}, {"state": "sent"}, {"subject": words}))
-        project = Submission.objects.filter(project__isnull=False).values_list("project", flat=True).first()
-        yield from (Page("searches", list_of(Message, project=project, **more)) for more in ({"state": "bounced"}, {"until": old}))
-        yield Page("searches", list_of(Message, tag="none"))
+        project = Project.objects.get(name=PROJECT).pk
+        for more in ({"state": "bounced"}, {"until": old}, {"subject": words}, {"template": RECEIPT}, {"tag": TAG}, {"q": contact.email}):
+            yield Page("searches", list_of(Message, project=project, **more))
+        yield from (Page("searches", list_of(Message, template=RECEIPT, **more)) for more in ({"state": "failed"}, {"since": old}))
+        yield from (Page("searches", list_of(Message, tag=tag)) for tag in (TAG, "none"))
         yield Page("searches", list_of(Contact, q=contact.name))
         yield Page("searches", list_of(Contact, q=contact.name.partition(" ")[2]))
         yield Page("searches", list_of(Contact, q="Nobody of that name"))
         yield Page("searches", list_of(Batch, q="Letter 1000"))
         yield Page("searches", list_of(Campaign, q="Letter 1000"))
 
+    def _pictures(self) -> Iterator[Page]:
+        """Pages of what is counted, over each span of time, and by what they can be narrowed to."""
+        relay, busiest = Relay.objects.order_by("pk")[0].pk, Batch.objects.order_by("-sent")[0].pk
+        shown = reverse("admin:watching_deliverability_changelist")
+        for span in ("day", "week", "month"):
+            yield Page("pages", asking(shown, span=span))
+            yield Page("pages", asking(shown, span=span, relay=relay))
+        yield Page("pages", asking(shown, span="month", destination="gmail"))
+        bounces = reverse("admin:returns_count_changelist")
+        for span in ("week", "month", "quarter"):
+            yield Page("pages", asking(bounces, span=span))
+        for only in ({"relay_key": relay}, {"destination_key": "gmail"}, {"batch_key": busiest}, {"kind": "hard"}):
+            yield Page("pages", asking(bounces, span="quarter", **only))
+            yield Page("pages", asking(reverse("admin:returns_count_mails"), span="quarter", **only))
+        for name in ("routes", "simulate", "advisor", "report"):
+            yield Page("pages", reverse(f"admin:delivery_move_{name}"))
+        yield Page("pages", reverse("admin:tracked"))
+        yield Page("pages", asking(reverse("admin:reach"), address=Contact.objects.latest("pk").email))
+
     def _rows(self) -> Iterator[Page]:
         """Pages of one row, of the largest."""
         batch = Batch.objects.order_by("-sent").first()
+        campaign = Campaign.objects.get(batch=batch)
         for row in (
-            batch, Campaign.objects.get(batch=batch), Message.objects.order_by("-pk")[1000], Contact.objects.latest("pk"),
+            batch, campaign, Message.objects.order_by("-pk")[1000], Contact.objects.latest("pk"),
             MailingList.objects.order_by("name").first(), Submission.objects.latest("pk"), Suppression.objects.latest("pk"),
+            Relay.objects.order_by("pk").first(), Project.objects.get(name=PROJECT), Endpoint.objects.first(),
+            Sender.objects.order_by("pk").first(), Domain.objects.order_by("pk").first(),
         ):  # fmt: skip
             if row is not None:
                 yield Page("pages", reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk]))
+        yield Page("pages", reverse("admin:campaigns_campaign_progress", args=[campaign.pk]))
+
+    def _api(self) -> Iterator[Page]:
+        """What a site asks for, by each way of narrowing."""
+        mails = Message.objects.filter(stream=Stream.TRANSACTIONAL, source_ref=Project.objects.get(name=PROJECT).pk)
+        mail = mails.order_by("-pk")[0]
+        week_ago = (mail.created_at - timedelta(days=7)).isoformat()
+        old = (mail.created_at - timedelta(days=200)).isoformat()
+        for more in (
+            {}, {"to": mail.address}, {"to": "nobody@nowhere.example"}, {"status": "bounced"}, {"tag": TAG}, {"tag": "none"},
+            {"template": RECEIPT}, {"template": "none"}, {"since": week_ago}, {"until": old}, {"since": old, "tag": "none"},
+        ):  # fmt: skip
+            yield Page("api", asking(f"{API}messages", **more))
+        yield Page("api", f"{API}messages/{mail.public_id}")
+        yield Page("api", f"{API}messages/{mail.public_id}/events")
+        yield Page("api", f"{API}statistics")
+        yield Page("api", asking(f"{API}statistics", since=(mail.created_at - timedelta(days=30)).isoformat()))
+        contact = Contact.objects.latest("pk")
+        yield Page("api", f"{API}contacts")
+        yield Page("api", asking(f"{API}contacts", email=contact.email))
+        yield Page("api", f"{API}contacts/{contact.public_id}")
+        yield from (Page("api", f"{API}{name}") for name in ("suppressions", "templates", "lists", "campaigns"))
 
 
 def list_of(model: type[Model], **asked: object) -> str:
-    path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return asking(reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"), **asked)
+
+
+def asking(path: str, **asked: object) -> str:
     return f"{path}?{urlencode(asked)}" if asked else path
 
 

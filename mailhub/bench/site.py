@@ -37,6 +37,7 @@ STOP_WITHIN = 60.0
 NEWS = "news@shop.example"
 ORDERS = "orders@shop.example"
 RECEIPT = "receipt"
+PROJECT = "Benchmark"
 
 
 class Failed(Exception):
@@ -64,7 +65,7 @@ class Site:
         news, orders = (Sender.objects.create(email=email, name="Tea Shop", **law) for email in (NEWS, ORDERS))
         for sender in (news, orders):
             sender.confirm()
-        project = Project.objects.create(name="Benchmark")
+        project = Project.objects.create(name=PROJECT)
         project.senders.add(orders)
         said = {"source": words.HTML, "text": words.TEXT, "sample": {"name": "Reader", "city": "Kyoto"}}
         Template.objects.create(key=RECEIPT, language="en", subject="Your order", **said).publish(None)

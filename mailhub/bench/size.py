@@ -170,7 +170,10 @@ class Measuring:
 
     def call_pages(self) -> None:
         self.pages = Pages(self.show).run()
-        named = {"lists": "change lists", "searches": "searches", "dashboard": "the first page"}
+        named = {
+            "lists": "change lists", "searches": "searches", "dashboard": "the first page", "pages": "pages of one row, or of pictures",
+            "api": "answers of the API",
+        }  # fmt: skip
         for kind, words in named.items():
             of_kind = [page for page in self.pages if page.kind == kind]
             self.note(f"{kind}_p50_s", f"{words}: seconds, median of the slowest", max(page.p50 for page in of_kind), digits=3)

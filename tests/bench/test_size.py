@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, models
+from django.db.models import Sum
 
 from campaigns import growth, launch
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
@@ -22,8 +24,10 @@ from mailhub.bench.importing import peak_mb
 from mailhub.bench.pages import Page, Pages
 from mailhub.bench.site import Failed
 from mailhub.bench.size import Figure, Plan
-from mailhub.delivery import retention
-from mailhub.delivery.models import OPEN, Attempt, Batch, Content, Event, Message
+from mailhub.delivery import carried, retention
+from mailhub.delivery.models import OPEN, Attempt, Batch, Content, Event, Message, Throughput
+from mailhub.lib import clock
+from mailhub.webhooks.models import Delivery
 from tests.delivery.world import books, postgresql_only
 from tests.installation import Installation
 
@@ -71,6 +75,14 @@ def test_a_data_set_is_as_mailhub_would_have_left_it() -> None:
         assert times == sorted(times)
     assert not Attempt.objects.filter(message__attempts=0).exists()
     assert not Event.objects.filter(message__status="queued").exists()
+    # What is counted of it is what there is.
+    counted = Throughput.objects.aggregate(accepted=Sum("accepted"), refused=Sum("bounced") + Sum("refused"), complained=Sum("complained"))
+    assert counted["accepted"] == Attempt.objects.filter(outcome="sent").count()
+    assert counted["refused"] == Attempt.objects.filter(outcome="refused").count()
+    assert counted["complained"] == Message.objects.filter(status="complained").count()
+    loads = carried.months(clock.now() - timedelta(days=dataset.DAYS + 1))
+    assert carried.total(loads.values()).accepted == counted["accepted"]
+    assert Delivery.objects.filter(status="refused").exists() and not Delivery.objects.filter(created_at__gt=clock.now()).exists()
     # What waits keeps what it needs, and what is old has forgotten it.
     single = Message.objects.filter(stream="transactional")
     assert not single.filter(status__in=OPEN, content__html="").exists()
@@ -87,16 +99,21 @@ def test_a_data_set_is_as_mailhub_would_have_left_it() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_every_list_of_the_admin_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset.make(dataset.Size(messages=3_000, contacts=1_000), ("127.0.0.1", 9), lambda _words: None)
-    monkeypatch.setattr(pages, "WARM", 2)
+    # Once is enough to see that each answers.
+    monkeypatch.setattr(pages, "WARM", 0)
     monkeypatch.setattr(pages, "cool", lambda: False)
     found = Pages(lambda _words: None).run()
     paths = [page.path for page in found]
     for name in ("delivery/message", "delivery/event", "delivery/suppression", "campaigns/contact", "campaigns/consent", "relays/relay"):
         assert f"/admin/{name}/" in paths
         assert any(path.startswith(f"/admin/{name}/?") for path in paths) or name == "relays/relay"
-    assert {page.kind for page in found} == {"dashboard", "lists", "searches", "pages"}
+    assert {page.kind for page in found} == {"dashboard", "lists", "searches", "pages", "api"}
     assert [path for path in paths if paths.count(path) > 1] == []
-    assert all(page.cold is None and len(page.warm) == 2 for page in found)
+    assert all(page.cold is None for page in found)
+    for name in ("messages?tag=none", "statistics", "contacts", "suppressions", "campaigns"):
+        assert f"/api/v1/{name}" in paths
+    for name in ("watching/deliverability/?span=month", "returns/count/?span=quarter", "delivery/move/report/"):
+        assert f"/admin/{name}" in paths
 
 
 def test_a_page_that_fails_is_told() -> None:

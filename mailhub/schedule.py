@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
 # Every supervisor calls these every few seconds: they rebuild the wake-ups that were lost or whose time has come.
-TICKS = ("mailhub.delivery.tasks.tick", "mailhub.webhooks.tasks.tick", "campaigns.tasks.tick")
+TICKS = ("mailhub.delivery.tasks.tick", "campaigns.tasks.tick")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,11 @@ class Every:
         return now
 
 
-# What django-q2 starts, in the maintenance queue. The ticks are here once more, should every supervisor's own clock stand still.
+# What django-q2 starts, in the maintenance queue. The ticks are here once more, and the posting of webhooks too, should every supervisor's
+# own clock stand still.
 SCHEDULE: dict[str, Nightly | Every] = {
     **dict.fromkeys(TICKS, Every(1)),
+    "mailhub.webhooks.tasks.tick": Every(1),
     "mailhub.delivery.tasks.audit": Nightly(3, 10),
     "campaigns.tasks.audit": Nightly(3, 20),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),

@@ -30,6 +30,7 @@ from mailhub.delivery.models import Worker
 from mailhub.feedback import idle
 from mailhub.lib import brokers, clock, lifeline, processes
 from mailhub.lib.lifeline import Sign, SupervisorsEnd
+from mailhub.webhooks import posting
 
 logger = logging.getLogger(__name__)
 
@@ -263,6 +264,19 @@ class Ticks(Rounds):
                 logger.exception("%s", path)
 
 
+class Posting(Rounds):
+    """Posts webhooks: here, and not by a task, so that no other task keeps them waiting."""
+
+    every = 2
+
+    def round(self) -> None:
+        try:
+            posting.post_due(lambda: not self.over)
+        except DatabaseError as error:
+            logger.warning("webhooks wait: %s", error)
+            connection.close()
+
+
 class Listening(Rounds):
     """Has a thread listen at each mailbox whose server tells what arrives. Between its rounds it holds no connection to the database."""
 
@@ -374,6 +388,7 @@ class Supervisor:
         self.register = Register(node or f"{socket.gethostname()}:{os.getpid()}", self.clusters)
         self.ticks = Ticks()
         self.listening = Listening()
+        self.posting = Posting()
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or SIGHUP; a second one cuts the stopping short. Call it in the main thread."""
@@ -384,6 +399,7 @@ class Supervisor:
         self.register.start()
         self.ticks.start()
         self.listening.start()
+        self.posting.start()
         while not self.stops:
             time.sleep(LOOK_EVERY)
             self.look()
@@ -404,6 +420,7 @@ class Supervisor:
         logger.info("stopping: what is in flight is finished, the rest is handed back")
         self.ticks.finish()
         self.listening.finish()
+        self.posting.finish()
         self.register.stopping = True
         self.register.bell.set()
         for cluster in self.clusters:
@@ -416,3 +433,5 @@ class Supervisor:
             left = [cluster for cluster in left if not cluster.stopped(at_once)]
         self.register.finish()
         self.register.join(timeout=10)
+        # The post that is under way; one that is cut off is posted again.
+        self.posting.join(timeout=1 if self.stops > 1 else posting.TIMEOUT)

@@ -46,6 +46,7 @@ class EndpointAdmin(ExplainedDeletion[Endpoint]):
         return [
             page("pause/", pages.act, deed="pause"),
             page("resume/", pages.act, deed="resume"),
+            page("skip/", pages.skip),
             page("test/", pages.test),
             page("secret/", pages.show_secret),
             page("rotate/", pages.rotate),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -30,6 +31,7 @@ def overview(endpoint: Endpoint) -> dict[str, Any]:
         "endpoint": endpoint,
         "badge": endpoint_badge(endpoint),
         "behind": behind(endpoint),
+        "pending": pending(endpoint),
         "deliveries": deliveries,
         "overlap": endpoint.old_secret_until if endpoint.old_secret_until and clock.now() < endpoint.old_secret_until else None,
     }
@@ -38,6 +40,12 @@ def overview(endpoint: Endpoint) -> dict[str, Any]:
 def behind(endpoint: Endpoint) -> int:
     """How many events there have been, others' and unwanted ones too, since the last that was looked at."""
     return max(last_event() - endpoint.cursor, 0)
+
+
+def pending(endpoint: Endpoint) -> int:
+    """Events of posts that were made and not taken. Index webhooks_delivery_pending."""
+    waiting = endpoint.deliveries.filter(status=Delivery.Status.PENDING, kind=Delivery.Kind.EVENTS)
+    return waiting.aggregate(events=Sum("count"))["events"] or 0
 
 
 def whose(endpoint: Endpoint, projects: dict[int, str]) -> str:
@@ -86,6 +94,28 @@ def act(request: HttpRequest, pk: int, deed: str) -> HttpResponse:
         _log(request, endpoint, words % {"endpoint": endpoint})
         messages.success(request, words % {"endpoint": endpoint})
     return redirect("admin:webhooks_endpoint_change", pk)
+
+
+def skip(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks first, and says how much."""
+    demand(request, "webhooks.change_endpoint")
+    endpoint = get_object_or_404(Endpoint, pk=pk)
+    if request.method == "POST":
+        posting.skip(endpoint)
+        words = _("“%(endpoint)s” is told of nothing that happened before now.") % {"endpoint": endpoint}
+        _log(request, endpoint, words)
+        messages.success(request, words)
+        return redirect("admin:webhooks_endpoint_change", pk)
+    context = {
+        "endpoint": endpoint,
+        "pending": pending(endpoint),
+        "behind": behind(endpoint),
+        "button": _("Pass over what waits"),
+        "danger": True,
+        "back": reverse("admin:webhooks_endpoint_change", args=[pk]),
+    }
+    title = _("Pass over what waits for “%(endpoint)s”?") % {"endpoint": endpoint}
+    return page(request, "admin/webhooks/skip.html", title, Endpoint, **context)
 
 
 @require_POST

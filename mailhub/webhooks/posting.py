@@ -80,11 +80,12 @@ class Answer:
         return not self.problem
 
 
-def post_due() -> bool:
-    """Post to all endpoints that are due, for one slice of time. Whether there is more."""
+def post_due(going: Callable[[], bool] | None = None) -> bool:
+    """Post to all endpoints that are due, for one slice of time, or as long as `going`. Whether there is more."""
     if settings.MAILHUB_DO_NOT_SEND:
         return False
-    return async_to_sync(_Round().run)()
+    end = time.monotonic() + SLICE
+    return async_to_sync(_Round(going or (lambda: time.monotonic() < end)).run)()
 
 
 def is_due() -> bool:
@@ -113,8 +114,8 @@ async def _database(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 
 class _Round:
-    def __init__(self) -> None:
-        self.end = time.monotonic() + SLICE
+    def __init__(self, going: Callable[[], bool]) -> None:
+        self.going = going
         #: up to here nothing will be added any more
         self.upto = 0
         #: somebody writes events for so long that the next tick may see to it
@@ -123,7 +124,7 @@ class _Round:
     async def run(self) -> bool:
         serving: set[asyncio.Task[None]] = set()
         while True:
-            if time.monotonic() < self.end and not self.held_up:
+            if self.going() and not self.held_up:
                 serving |= {asyncio.create_task(self._serve(endpoint)) for endpoint in await _database(lease_due)}
             if not serving:
                 break
@@ -131,12 +132,12 @@ class _Round:
             for task in done:
                 if error := task.exception():
                     logger.error("posting webhooks failed", exc_info=error)
-        return time.monotonic() >= self.end and not self.held_up and await _database(is_due)
+        return not self.going() and not self.held_up and await _database(is_due)
 
     async def _serve(self, endpoint: Endpoint) -> None:
         try:
             await _database(endpoint.refresh_from_db, fields=["secret", "old_secret", "old_secret_until"])
-            while time.monotonic() < self.end and (chosen := await self._next(endpoint)):
+            while self.going() and (chosen := await self._next(endpoint)):
                 delivery, found = chosen
                 answer = await post(endpoint, delivery, found.events)
                 if not await _database(settle, endpoint, delivery, found, answer):
@@ -169,7 +170,7 @@ class _Round:
     async def _gather(self, endpoint: Endpoint) -> tuple[Delivery, Found] | None:
         """A new delivery of what has happened since the last one."""
         wanted = Filter(endpoint.types, endpoint.project_ref)
-        while time.monotonic() < self.end:
+        while self.going():
             if endpoint.cursor >= self.upto:
                 upto = await _settled_mark()
                 self.held_up, self.upto = upto is None, upto or self.upto
@@ -366,6 +367,19 @@ async def connect(host: str, port: int) -> socket.socket:
 
 
 # --------------------------------------------------------------------------------------------------------------------- by hand
+
+
+@transaction.atomic
+def skip(endpoint: Endpoint) -> tuple[int, int]:
+    """Pass over what waits: how many posts, and events that none had been made of, whosever and wanted or not. What happens from now on is
+    told. Who posts to it at this moment finds its lease gone."""
+    held = Endpoint.objects.select_for_update().defer("secret", "old_secret").get(pk=endpoint.pk)
+    waiting = Delivery.objects.filter(endpoint=held, status=Delivery.Status.PENDING, kind=Delivery.Kind.EVENTS)
+    posts = waiting.update(status=Delivery.Status.REFUSED, problem=_("Passed over by staff."))
+    last = last_event()
+    fresh = {} if held.status == Endpoint.Status.DISABLED else {"tries": 0, "failing_since": None, "next_attempt_at": None, "problem": ""}
+    Endpoint.objects.filter(pk=held.pk).update(cursor=max(last, held.cursor), lease=None, leased_until=None, **fresh)
+    return posts, max(last - held.cursor, 0)
 
 
 def test(endpoint: Endpoint) -> Answer:

@@ -1,4 +1,5 @@
-"""What workers are woken for. Each may run twice, late or never."""
+"""What workers are woken for. Each may run twice, late or never: supervisors post all the time (mailhub/supervisor.py), and this is for
+one whose thread stands still."""
 
 from __future__ import annotations
 

@@ -107,6 +107,21 @@ def test_a_test_event_tells_at_once_what_became_of_it(admin_client: Client, endp
     assert len(receiver.heard) == 2
 
 
+def test_what_waits_is_passed_over_after_a_question(admin_client: Client, endpoint: Endpoint, message: Message, receiver: Receiver) -> None:
+    receiver.answers = [500]
+    happen(message, "sent")
+    posting.post_due()
+    happen(message, "deferred", "delivered")
+    assert "Pass over what waits…" in said(admin_client.get(page(endpoint)))
+    asked = said(admin_client.get(page(endpoint, "skip")))
+    assert "1 event that was posted and not taken is not posted any more. Of 2 events that have happened since" in asked
+    endpoint.refresh_from_db()
+    assert endpoint.tries == 1
+    assert "nothing that happened before now" in said(admin_client.post(page(endpoint, "skip"), follow=True))
+    posting.post_due()
+    assert len(receiver.heard) == 1
+
+
 def test_an_endpoint_is_paused_and_resumed(admin_client: Client, endpoint: Endpoint) -> None:
     admin_client.post(page(endpoint, "pause"))
     assert Endpoint.objects.get().status == "paused"
@@ -162,7 +177,7 @@ def test_deeds_are_for_posts_alone(admin_client: Client, endpoint: Endpoint, dee
     assert admin_client.get(page(endpoint, deed)).status_code == 405
 
 
-@pytest.mark.parametrize("deed", ["pause", "resume", "test", "secret", "rotate"])
+@pytest.mark.parametrize("deed", ["pause", "resume", "test", "skip", "secret", "rotate"])
 def test_who_may_only_look_does_nothing_and_sees_no_secret(
     person: Callable[..., Client], endpoint: Endpoint, receiver: Receiver, deed: str, settings: Settings
 ) -> None:

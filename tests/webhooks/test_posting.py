@@ -14,6 +14,7 @@ from mailhub.delivery.models import Event, Message
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.senders.models import Sender
+from mailhub.supervisor import Posting
 from mailhub.webhooks import log, outbox, posting, tasks
 from mailhub.webhooks.models import Delivery, Endpoint
 from tests.delivery import world
@@ -473,6 +474,45 @@ def test_a_slice_that_ends_too_soon_asks_to_be_called_again(
     assert receiver.heard == []
     tasks.post_webhooks()
     assert len(asked) == len(receiver.heard) == 1
+
+
+def test_a_supervisor_posts_until_it_is_asked_to_stop(endpoint: Endpoint, message: Message, receiver: Receiver) -> None:
+    happen(message, "sent")
+    Posting().round()
+    assert len(receiver.taken) == 1
+    happen(message, "delivered")
+    stopping = Posting()
+    stopping.over = True
+    stopping.round()
+    assert len(receiver.heard) == 1
+
+
+@pytest.mark.parametrize("status", ["active", "paused", "disabled"])
+def test_what_waits_is_passed_over_and_what_happens_next_is_told(
+    endpoint: Endpoint, message: Message, receiver: Receiver, status: str
+) -> None:
+    receiver.answers = [500]
+    happen(message, "sent")
+    posting.post_due()
+    happen(message, "deferred", "deferred")
+    Endpoint.objects.filter(pk=endpoint.pk).update(status=status)
+    assert posting.skip(endpoint) == (1, 2)
+    assert log_of(endpoint) == [("refused", 1, 500)]
+    endpoint.refresh_from_db()
+    assert (endpoint.status, endpoint.tries) == (status, 1 if status == "disabled" else 0)
+    if status != "active":
+        endpoint.resume()
+    happen(message, "delivered")
+    posting.post_due()
+    assert [event["type"] for event in receiver.taken[-1].payload["data"]] == ["delivered"]
+
+
+def test_who_posts_while_what_waits_is_passed_over_writes_nothing_more(endpoint: Endpoint, message: Message) -> None:
+    happen(message, "sent")
+    (held,) = posting.lease_due()
+    posting.skip(endpoint)
+    with pytest.raises(posting.LeaseLost):
+        posting.pending(held)
 
 
 def test_the_log_is_forgotten_in_time_but_for_what_still_waits(endpoint: Endpoint) -> None:

@@ -348,7 +348,7 @@ class Drain:
             compiled = self.compiled[message.content_id]
             if isinstance(compiled, Refused):
                 return compiled
-            return compiled.sign(compiled.envelope(message, own_path=self.own_path))
+            return compiled.envelope(message, own_path=self.own_path, signed=True)
         except Refused as refusal:
             return refusal
         except Exception as error:  # ours: the others must not suffer, and it may be mended by the next try

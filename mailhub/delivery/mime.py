@@ -140,8 +140,26 @@ def body(text: str, encoding: str) -> bytes:
 
 
 def encoded(octets: bytes, encoding: str) -> bytes:
-    """`octets` in lines of at most 76 ASCII characters. Quoted-printable is for text alone, with CRLF line ends."""
+    """`octets` in lines of at most 76 ASCII characters, none of which begins with a dot. Quoted-printable is for text alone, with CRLF line
+    ends."""
     if encoding == "quoted-printable":
-        return binascii.b2a_qp(octets)
+        quoted = binascii.b2a_qp(octets)
+        return _dotless(quoted) if quoted.startswith(b".") or b"\n." in quoted else quoted
     line = binascii.b2a_base64(octets, newline=False)
     return b"\r\n".join([line[at : at + 76] for at in range(0, len(line), 76)]) + b"\r\n"
+
+
+def _dotless(quoted: bytes) -> bytes:
+    """Quoted-printable in which no line begins with a dot: SMTP would double it, and some servers forget to halve it again (RFC 5321
+    section 4.5.2)."""
+    lines = []
+    for line in quoted.split(b"\r\n"):
+        while line.startswith(b"."):
+            line = b"=2E" + line[1:]
+            if len(line) > ENCODED:
+                # Not within an escape, and with room for the mark of a soft break.
+                at = ENCODED - 1 - next((by for by in (1, 2) if line[ENCODED - 1 - by :].startswith(b"=")), 0)
+                lines.append(line[:at] + b"=")
+                line = line[at:]
+        lines.append(line)
+    return b"\r\n".join(lines)

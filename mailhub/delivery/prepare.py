@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import Any
@@ -15,7 +14,7 @@ from django.utils.translation import gettext as _
 from mailhub.delivery import eight_bit, mime, rendering, tracking
 from mailhub.delivery import html as markup
 from mailhub.delivery.models import Content, Message
-from mailhub.delivery.parts import Part
+from mailhub.delivery.parts import Body, Part
 from mailhub.delivery.rendering import Problem, Rendered
 from mailhub.lib import addresses
 from mailhub.relays.base import Envelope, Fault, Refused, Reply
@@ -79,29 +78,32 @@ class Compiled:
         self.raw = None if content.raw is None else bytes(content.raw)
         # Only a finished mail can be: what we make ourselves is encoded.
         self.eight_bit = self.raw is not None and not self.raw.isascii()
+        self.dotless = False
+        self.mail_from = addresses.on_the_wire(content.from_email)
         if self.raw is None:
             try:
                 self._compile()
             except Exception as error:  # noqa: BLE001  templates are data, and so are their mistakes
                 raise refusal(error) from error
 
-    def envelope(self, message: Message, *, own_path: bool = False) -> Envelope:
-        """The mail as it is handed over, not signed. `own_path`: with a return path of its own where its domain has an address for them.
-        Raises Refused when it cannot be made."""
+    def envelope(self, message: Message, *, own_path: bool = False, signed: bool = False) -> Envelope:
+        """The mail as it is handed over. `own_path`: with a return path of its own where its domain has an address for them. `signed`:
+        where its domain has a key; nearly all of the time that this takes passes outside of the GIL, so threads share it out. Raises
+        Refused when it cannot be made, or not be signed."""
         # The message's own way to its content, without a query.
         message.content = self.content
+        signer = self.signer if signed else None
         try:
-            data = self._mail(message) if self.raw is None else self.raw
+            data = self._mail(message, signer) if self.raw is None else self._finished(self.raw, signer)
         except Exception as error:  # noqa: BLE001
             raise refusal(error) from error
         return Envelope(
             message=message.pk,
-            mail_from=return_path.make(self.bounce_address, message.public_id)
-            if own_path and self.bounce_address
-            else addresses.on_the_wire(self.content.from_email),
+            mail_from=return_path.make(self.bounce_address, message.public_id) if own_path and self.bounce_address else self.mail_from,
             rcpt_to=addresses.on_the_wire(message.address),
             data=data,
             seven_bit=self.seven_bit if self.eight_bit else None,
+            dotless=self.dotless,
         )
 
     def seven_bit(self) -> bytes:
@@ -112,20 +114,12 @@ class Compiled:
         except ValidationError as error:
             raise refusal(error) from error
 
-    def sign(self, envelope: Envelope) -> Envelope:
-        """`envelope`, one of ours, with its mail signed; as it is where its domain has no key. Nearly all the time that this takes passes
-        outside of the GIL, so threads share it out. Raises Refused when the mail cannot be signed."""
-        if self.signer is None:
-            return envelope
-        signature = self.signature
-        if signature is None:
-            try:
-                signature = self.signer.fields(envelope.data)
-            except ValidationError as error:
-                raise refusal(error) from error
-            if self.raw is not None:
-                self.signature = signature
-        return replace(envelope, data=signature + envelope.data)
+    def _finished(self, raw: bytes, signer: dkim.Signer | None) -> bytes:
+        if signer is None:
+            return raw
+        if self.signature is None:
+            self.signature = signer.fields(raw)
+        return self.signature + raw
 
     def _compile(self) -> None:
         content = self.content
@@ -142,11 +136,22 @@ class Compiled:
             if name.lower() in OWN_FIELDS:
                 raise ValidationError(_("The header field “%(name)s” cannot be given: every mail has it already.") % {"name": name})
             shared += mime.given(name, value)
-        self.shared = f"{shared}MIME-Version: 1.0\r\n"
-        # "=_" stands in no quoted-printable or base64 text, so the boundary stands in no part.
-        self.boundary = f"=_{content.public_id.hex}".encode()
+        shared += "MIME-Version: 1.0\r\n"
+        if self.html is None:
+            shared += self.text.header
+        else:
+            # "=_" stands in no quoted-printable or base64 text, so the boundary stands in no part.
+            boundary = f"=_{content.public_id.hex}"
+            shared += f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n'
+            self.before_text = f"--{boundary}\r\n{self.text.header}\r\n".encode()
+            self.before_html = f"\r\n--{boundary}\r\n{self.html.header}\r\n".encode()
+            self.after_html = f"\r\n--{boundary}--\r\n".encode()
+        self.shared = shared.encode()
+        self.shared_lines = dkim.signed_lines(self.shared)
+        # No line of a part does, nor of the header but for a field of such a name.
+        self.dotless = b"\n." not in self.shared
 
-    def _mail(self, message: Message) -> bytes:
+    def _mail(self, message: Message, signer: dkim.Signer | None) -> bytes:
         unsubscribe = message.unsubscribe_url
         data = {**message.data, "email": message.address, "unsubscribe_url": unsubscribe}
         if self.tracked:
@@ -154,7 +159,6 @@ class Compiled:
         subject = self.subject.render(data) if self.subject else rendering.render(self.words.subject, data)
         fields = [
             f"Date: {_date(message.created_at)}\r\n",
-            self.shared,
             mime.mailbox("To", str(message.data.get("name") or ""), message.address),
             mime.field("Subject", subject.strip()),
             f"Message-ID: <{message.message_id}>\r\n",
@@ -168,16 +172,19 @@ class Compiled:
                 address = return_path.make(self.bounce_address, message.public_id, return_path.UNSUBSCRIBE)
                 by_mail = f", <mailto:{address}?subject=unsubscribe>"
             fields.append(f"List-Unsubscribe: <{unsubscribe}>{by_mail}\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")
-        return "".join(fields).encode() + self._body(data)
+        own = "".join(fields).encode()
+        body, signed = self._body(data)
+        signature = signer.fields_of([*dkim.signed_lines(own), *self.shared_lines], signed) if signer else b""
+        return b"%b%b%b\r\n%b" % (signature, self.shared, own, body)
 
-    def _body(self, data: Mapping[str, Any]) -> bytes:
+    def _body(self, data: Mapping[str, Any]) -> Body:
         text = self.text.make(data)
         if self.html is None:
             return text
-        boundary = self.boundary
-        return b'Content-Type: multipart/alternative; boundary="%b"\r\n\r\n--%b\r\n%b\r\n--%b\r\n%b\r\n--%b--\r\n' % (
-            boundary, boundary, text, boundary, self.html.make(data), boundary,
-        )  # fmt: skip
+        html = self.html.make(data)
+        seams = self.before_text, self.before_html, self.after_html
+        sent, signed = (b"%b%b%b%b%b" % (seams[0], words, seams[1], page, seams[2]) for words, page in zip(text, html, strict=True))
+        return sent, signed
 
 
 def load(contents: Collection[int]) -> list[tuple[Content, dkim.Signer | None]]:

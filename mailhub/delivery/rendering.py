@@ -269,9 +269,14 @@ def within_limit(pieces: Iterable[str], size: int = 0) -> Iterator[str]:
     """The pieces of a part, `size` characters of which are there already. Raises TooMuch."""
     for piece in pieces:
         size += len(piece)
-        if size > LARGEST:
-            raise TooMuch(_("The mail is longer than %(limit)s characters.") % {"limit": LARGEST})
+        check_size(size)
         yield piece
+
+
+def check_size(size: int) -> None:
+    """Raises TooMuch."""
+    if size > LARGEST:
+        raise TooMuch(_("The mail is longer than %(limit)s characters.") % {"limit": LARGEST})
 
 
 @dataclass(frozen=True, slots=True)

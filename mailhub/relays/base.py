@@ -28,6 +28,8 @@ class Envelope:
     data: bytes
     #: makes the same mail in 7-bit for a server that takes no other, which may last; None where `data` is 7-bit. Raises Refused.
     seven_bit: Callable[[], bytes] | None = None
+    #: none of its lines begins with a dot, and its maker knows that they are as above
+    dotless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

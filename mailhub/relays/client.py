@@ -29,6 +29,8 @@ WANTED = {Phase.MAIL: 2, Phase.RCPT: 2, Phase.DATA: 3}
 # A mail that leaves more slowly than this (bytes a second) is taken for stuck.
 SLOWEST = 16 * 1024
 FAREWELL = 2
+# Of a mail, after the end of its last line.
+END = b".\r\n"
 
 HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 # What cannot be part of a line.
@@ -154,7 +156,7 @@ class Client:
         Raises Refused where the server could not take it, or else Answered, Lost, Stale or OutcomeUnknown."""
         envelope = await self._fit(envelope)
         commands = self._commands(envelope)
-        data = stuffed(envelope.data)
+        data = envelope.data + END if envelope.dotless else stuffed(envelope.data)
         if not self.alive:
             raise Stale
         reused, self.count = self.count > 0, self.count + 1
@@ -305,4 +307,4 @@ def stuffed(data: bytes) -> bytes:
         data += b"\r\n"
     if data.startswith(b"."):
         data = b"." + data
-    return data.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+    return data.replace(b"\r\n.", b"\r\n..") + END

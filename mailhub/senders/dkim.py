@@ -37,6 +37,9 @@ AS_GIVEN = (
 )  # fmt: skip
 SIGNED = frozenset(name.encode() for name in (*SEALED, *SEALED_WHERE_GIVEN, *AS_GIVEN))
 
+#: name and canonical form of a header field that is signed (RFC 6376 section 3.4.2)
+Line = tuple[bytes, bytes]
+
 # RFC 5322 section 2.1.1
 WANTED = 78
 # Base64 a line; "b=" and a space stand before the first.
@@ -77,15 +80,21 @@ class Signer:
         if mail.startswith((b" ", b"\t")):
             return b""
         head, body = _halves(mail)
-        lines, ours = _signed_lines(head)
-        names = tuple(name for name, _line in lines)
+        signatures = _signatures(head)
+        keys = [key for key in self.keys if (key.domain, key.selector) not in signatures]
+        return self._sign(keys, signed_lines(head), relaxed_body(body)) if keys else b""
+
+    def fields_of(self, lines: Sequence[Line], body: bytes) -> bytes:
+        """The same for a mail whose canonical form is known: signed_lines() of its header, and relaxed_lines() of its body. It has no
+        signature yet."""
+        return self._sign(self.keys, lines, ended(body))
+
+    def _sign(self, keys: Sequence[Key], lines: Sequence[Line], body: bytes) -> bytes:
+        names = tuple([name for name, _line in lines])
         header = b"".join([line for _name, line in lines])
-        body_hash = b64encode(hashlib.sha256(relaxed_body(body)).digest())
-        rest = b"t=%d; bh=%b;" % (time.time(), body_hash)
+        rest = b"t=%d; bh=%b;" % (time.time(), b64encode(hashlib.sha256(body).digest()))
         fields = b""
-        for key in self.keys:
-            if (key.domain, key.selector) in ours:
-                continue
+        for key in keys:
             sent, signed = _beginning(key.algorithm, key.domain, key.selector, names)
             signature = b64encode(key.sign(b"%b%b %b b=" % (header, signed, rest)))
             folded = b"\r\n ".join([signature[at : at + CHUNK] for at in range(0, len(signature), CHUNK)])
@@ -128,12 +137,22 @@ def _private(pk: int, made: datetime) -> PrivateKey:
 
 def relaxed_body(body: bytes) -> bytes:
     """RFC 6376 section 3.4.4, of a body whose lines end with CRLF. Bytes that need no change are not copied more than once."""
-    body = _compressed(body).replace(b" \r\n", b"\r\n")
-    if body.endswith(b" "):
-        # The last line, which SMTP will end.
-        body = body[:-1]
-    body = body.rstrip(b"\r\n")
-    return body + b"\r\n" if body else b""
+    body = relaxed_lines(body)
+    # The last line, which SMTP will end.
+    return ended(body[:-1] if body.endswith(b" ") else body)
+
+
+def relaxed_lines(body: bytes) -> bytes:
+    """The same of whole lines in the middle of a body."""
+    return _compressed(body).replace(b" \r\n", b"\r\n")
+
+
+def ended(body: bytes) -> bytes:
+    """A body in relaxed form without the empty lines at its end."""
+    if body.endswith(b"\r\n\r\n") or not body.endswith(b"\r\n") or body == b"\r\n":
+        body = body.rstrip(b"\r\n")
+        return body + b"\r\n" if body else b""
+    return body
 
 
 def relaxed_fields(head: bytes) -> Iterable[tuple[bytes, bytes]]:
@@ -160,20 +179,20 @@ def _halves(mail: bytes) -> tuple[bytes, bytes]:
     return head, body
 
 
-def _signed_lines(head: bytes) -> tuple[list[tuple[bytes, bytes]], set[tuple[str, str]]]:
-    """The fields that are signed, as (name, canonical line), and the (domain, selector) of signatures that are there already.
-
-    The last field comes first: of several with one name, h= means the last one by its first mention (RFC 6376 section 5.4.2)."""
-    lines: list[tuple[bytes, bytes]] = []
-    signatures: set[tuple[str, str]] = set()
-    for name, value in relaxed_fields(head):
-        if name in SIGNED:
-            lines.append((name, b"%b:%b\r\n" % (name, value)))
-        elif name == b"dkim-signature":
-            tags = _tags(value.decode("latin-1"))
-            signatures.add((tags.get("d", "").lower(), tags.get("s", "").lower()))
+def signed_lines(head: bytes) -> list[Line]:
+    """The fields that are signed, the last one first: of several with one name, h= means the last one by its first mention (RFC 6376
+    section 5.4.2)."""
+    lines = [(name, b"%b:%b\r\n" % (name, value)) for name, value in relaxed_fields(head) if name in SIGNED]
     lines.reverse()
-    return lines, signatures
+    return lines
+
+
+def _signatures(head: bytes) -> set[tuple[str, str]]:
+    """(domain, selector) of those that are there already."""
+    if b"dkim-signature" not in head.lower():
+        return set()
+    found = [_tags(value.decode("latin-1")) for name, value in relaxed_fields(head) if name == b"dkim-signature"]
+    return {(tags.get("d", "").lower(), tags.get("s", "").lower()) for tags in found}
 
 
 def _tags(value: str) -> dict[str, str]:

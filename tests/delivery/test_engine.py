@@ -511,10 +511,10 @@ def test_a_mail_on_which_we_stumble_is_tried_later_and_the_others_go(relay: Rela
     victim, *others = post(sender, 30)
     envelope = prepare.Compiled.envelope
 
-    def stumbling(self: prepare.Compiled, message: Message, *, own_path: bool = False) -> Envelope:
+    def stumbling(self: prepare.Compiled, message: Message, *, own_path: bool = False, signed: bool = False) -> Envelope:
         if message == victim:
             raise RuntimeError
-        return envelope(self, message, own_path=own_path)
+        return envelope(self, message, own_path=own_path, signed=signed)
 
     monkeypatch.setattr(prepare.Compiled, "envelope", stumbling)
     engine.drain(relay, "transactional")

@@ -8,10 +8,12 @@ import pytest
 from mailhub.delivery import mime, rendering
 from mailhub.delivery.parts import Part
 from mailhub.delivery.rendering import TooMuch
+from mailhub.relays.client import END, stuffed
+from mailhub.senders import dkim
 
 TEMPLATES = [
     "", "\n", "Dear {{ name }}", "Dear {{ name }}\n", "{{ name }}", "\n{{ name }}", "50% off, {{ name }} %s\nand more\n.\n {{ name }} \n",
-    "tea " * 40 + "{{ name }}" + " tea" * 40 + "\nend", "{{ name }}{{ other }}\n\n{{ other }}\nend \n",
+    "tea " * 40 + "{{ name }}" + " tea" * 40 + "\nend", ".{{ name }}\n..\n" + "." * 200 + "\n." + "é" * 40 + "{{ name }}\n  two  \t spaces \n", "{{ name }}{{ other }}\n\n{{ other }}\nend \n",
     "{{ 'Tea & <Co>' }} {{ name }}\nend {{ 'a\\n50%\\n' }}\n", "{{ firm }}{% set firm = 'Tea <Co>' %}\n{{ firm }} {{ name }}", "{{ range }}\n", "{{ 5 }}{{ none }}\n",
     "{% if name %}Dear {{ name }}{% endif %}\n", "{{ name | default('Tea') }}\n", "{{ name.first }}\n",
 ]  # fmt: skip
@@ -43,12 +45,15 @@ def test_a_part_made_by_lines_is_the_one_made_whole(kind: str, encoding: str) ->
         template = rendering.template(source, escaped=kind == "html", strict=False)
         part = Part(kind, template, source, encoding)
         data = {"name": value}
-        assert part.make(data) == part.header + mime.body(rendering.render(template, data), encoding), (source, value)
+        sent, signed = part.make(data)
+        assert sent == mime.body(rendering.render(template, data), encoding), (source, value)
+        assert signed == dkim.relaxed_lines(sent), (source, value)
+        assert stuffed(sent) == sent + END, (source, value)
 
 
 def test_only_text_and_variables_are_filled_in_without_jinja2() -> None:
     plain = [source for source in TEMPLATES if rendering.plain(source, escaped=True)]
-    assert plain == TEMPLATES[:11]
+    assert plain == TEMPLATES[:12]
 
 
 def test_lines_that_are_the_same_for_everybody_are_told_from_the_others() -> None:

@@ -220,8 +220,8 @@ def test_whatever_is_said_arrives_as_it_was_said(subject: str, name: str, body: 
     sent = envelope(content(subject="{{ s }}", text="{{ b }}", html="<p>{{ b }}</p>"), message(s=subject, b=body, name=name))
     assert_fit_for_any_hop(sent.data)
     parsed = read(sent.data)
-    assert decoded(fields(sent.data)[4].removeprefix("Subject: ")) == subject.strip()
-    to_name, to_address = parseaddr(fields(sent.data)[3].removeprefix("To: "))
+    assert decoded(fields(sent.data)[5].removeprefix("Subject: ")) == subject.strip()
+    to_name, to_address = parseaddr(fields(sent.data)[4].removeprefix("To: "))
     assert (decoded(to_name), to_address) == (" ".join(name.split()), "taro@example.net")
     wanted = body.replace("\r\n", "\n").replace("\r", "\n")
     text, _html = parsed.iter_parts()
@@ -237,7 +237,7 @@ def test_no_subject_ever_makes_a_second_field(text: str) -> None:
     else:
         names = [field.partition(":")[0] for field in fields(sent.data)]
         assert names == [
-            "Date", "From", "MIME-Version", "To", "Subject", "Message-ID", "X-MailHub-ID", "Content-Type", "Content-Transfer-Encoding",
+            "From", "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Date", "To", "Subject", "Message-ID", "X-MailHub-ID",
         ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from mailhub.delivery import prepare
 from mailhub.delivery.models import Content, Message
 from mailhub.relays.base import Envelope, Fault, Refused
+from mailhub.relays.client import END, stuffed
 from mailhub.senders import dkim
 from mailhub.senders.dkim import Signer
 from mailhub.senders.models import DKIMKey, Domain, TextRecord
@@ -58,7 +59,7 @@ def message(address: str = "taro@example.net", **data: object) -> Message:
 
 
 def sign(compiled: prepare.Compiled, to: Message | None = None) -> Envelope:
-    return compiled.sign(compiled.envelope(to or message(name="太郎")))
+    return compiled.envelope(to or message(name="太郎"), signed=True)
 
 
 def attached() -> bytes:
@@ -72,11 +73,12 @@ def attached() -> bytes:
 @pytest.mark.parametrize("name", CONTENTS)
 def test_what_leaves_verifies(signer: Signer, records: Sequence[TextRecord], name: str) -> None:
     compiled = prepare.Compiled(content(**CONTENTS[name]), signer)
-    plain = compiled.envelope(message(name="太郎"))
-    sent = compiled.sign(plain)
+    to = message(name="太郎")
+    plain, sent = compiled.envelope(to), sign(compiled, to)
     assert sent.data.endswith(plain.data) and sent.data.startswith(b"DKIM-Signature: ")
     assert (sent.message, sent.mail_from, sent.rcpt_to) == (plain.message, plain.mail_from, plain.rcpt_to)
     assert max(map(len, sent.data.split(b"\r\n"))) <= 998
+    assert sent.dotless and stuffed(sent.data) == sent.data + END
     assert_good(sent.data, records)
     assert_broken(sent.data.replace(b"\r\nFrom: ", b"\r\nFrom: evil@example.org\r\nFrom: "), *records)
 
@@ -133,6 +135,10 @@ def test_the_unsubscribe_fields_are_signed_as_rfc_8058_wants(signer: Signer, rec
         assert mail.count(line) == 1
         assert_broken(mail.replace(line, line + b"x"), *records)
     assert_broken(b"List-Unsubscribe: <https://evil.example/>\r\n" + mail, *records)
+
+
+def test_a_field_whose_name_begins_with_a_dot_is_stuffed() -> None:
+    assert not prepare.Compiled(content(headers={".odd": "1"})).envelope(message()).dotless
 
 
 def test_without_a_key_mail_leaves_unsigned() -> None:

@@ -87,12 +87,12 @@ def drain(options: Options) -> NoReturn:
 def hurt(options: Options) -> None:
     envelope = prepare.Compiled.envelope
 
-    def hurting(self: prepare.Compiled, message: Message, *, own_path: bool = False) -> Envelope:
+    def hurting(self: prepare.Compiled, message: Message, *, own_path: bool = False, signed: bool = False) -> Envelope:
         if options.poison and message.address.startswith(options.poison):
             os.kill(os.getpid(), signal.SIGKILL)
         if options.broken and message.address.startswith(options.broken):
             raise RuntimeError("nobody foresaw this")
-        return envelope(self, message, own_path=own_path)
+        return envelope(self, message, own_path=own_path, signed=signed)
 
     prepare.Compiled.envelope = hurting  # type: ignore[method-assign]
 

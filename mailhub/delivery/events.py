@@ -125,6 +125,13 @@ def suppress(events: Iterable[Event]) -> None:
     suppressions.hold(wanted.values())
 
 
+def wear_out(events: Iterable[Event]) -> None:
+    """The same rule for stored events of mail that was given up at hand-over (FAILED). To be called apart: what else went to a mailbox is
+    not looked for while mail is sent."""
+    worn = suppressions.worn_out(list(events))
+    suppressions.hold(suppressions.for_a_time(key, event) for key, event in worn.items())
+
+
 # -------------------------------------------------------------------------------------------------------- reports from outside
 
 

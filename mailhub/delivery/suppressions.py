@@ -162,8 +162,9 @@ MAILBOX = frozenset(category for category, fault in verdicts.FAULTS.items() if f
 
 
 def worn_out(events: Collection[Event]) -> dict[str, Event]:
-    """Of the mailboxes that stored soft bounces are about, those that are to get nothing for a time: so many mails came back within so many
-    days because of the mailbox, and none got through since the first of them. Address -> the last event.
+    """Of the mailboxes that stored soft bounces, or refusals until mail was given up, are about, those that are to get nothing for a time:
+    so many mails came to nothing within so many days because of the mailbox, and none got through since the first of them. Address -> the
+    last event.
 
     Indexes delivery_message_address and that of Event.message; a query each, and none where no such bounce came."""
     most = settings.MAILHUB_SOFT_BOUNCES
@@ -181,7 +182,8 @@ def worn_out(events: Collection[Event]) -> dict[str, Event]:
         if at and (message.status == Status.DELIVERED or (message.status == Status.SENT and at < now - COMES_BACK_WITHIN)):
             key = addresses.key(message.address)
             got[key] = max(got.get(key, at), at)
-    told = Event.objects.filter(message__in=rows, type=Event.Type.BOUNCED, kind=Event.Kind.SOFT, category__in=MAILBOX, at__gte=since)
+    soft = Q(type=Event.Type.BOUNCED, kind=Event.Kind.SOFT) | Q(type=Event.Type.FAILED)
+    told = Event.objects.filter(soft, message__in=rows, category__in=MAILBOX, at__gte=since)
     failed: dict[str, set[int]] = defaultdict(set)
     for pk, bounced_at in told.order_by().values_list("message_id", "at"):
         key = addresses.key(rows[pk].address)

@@ -13,12 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from mailhub.delivery import events, queue, upto
-from mailhub.delivery.models import Batch, Message
+from mailhub.delivery.models import Batch, Event, Message, Suppression
 from mailhub.feedback.returns import advice, sums, tally, tasks
 from mailhub.feedback.returns.alike import alike
 from mailhub.feedback.returns.models import Count, Returned, UpTo, Wording
 from mailhub.lib.replies.verdicts import Category
 from mailhub.relays.base import Reply
+from mailhub.relays.models import Relay
+from mailhub.senders.models import Sender
 from tests.delivery.world import hold, make_batch, make_relay, make_route, make_sender, post
 
 pytestmark = pytest.mark.django_db
@@ -94,17 +96,68 @@ def test_an_event_is_counted_once_where_it_happened(messages: list[Message]) -> 
     assert Count.objects.get(category="user_unknown").number == 3
 
 
-def test_a_refusal_at_hand_over_counts_too(db: None) -> None:
-    relay = make_relay()
-    make_route(relay, default_for="transactional")
-    post(make_sender(), "nobody@example.net")
+def test_a_mail_counts_once_however_many_tell_of_it(messages: list[Message]) -> None:
+    """The server at hand-over, a callback, a mail: and the worst of what they say, in whichever order."""
+    first, second, third, *_others = messages
+    for message in (first, second):
+        bounced(message, "552 5.2.2 Mailbox full", source="callback")
+    bounced(second, "550 5.1.1 User unknown", source="mail")
+    bounced(third, "550 5.1.1 User unknown")
+    counted()
+    bounced(first, "550 5.1.1 User unknown", source="mail")
+    bounced(second, "the same again", kind="soft")
+    bounced(third, "552 5.2.2 Mailbox full")
+    bounced(third, "", type="complained")
+    bounced(third, "", type="complained", source="another")
+    counted()
+    rows = Count.objects.order_by("-number").values_list("category", "kind", "number")
+    assert list(rows) == [("user_unknown", "hard", 3), ("complaint", "complaint", 1)]
+    assert sorted(Returned.objects.values_list("message_key", flat=True)) == [first.pk, second.pk, third.pk, third.pk]
+
+
+def refuse(sender: Sender, reply: Reply, status: str, relay: Relay) -> Message:
+    """A mail to nobody@example.net that the relay refuses."""
+    post(sender, "nobody@example.net")
     lease = hold(relay, "transactional")
     [message] = queue.mark(lease, queue.claim(lease, 5))
     now = timezone.now()
-    outcome = queue.Outcome(message, queue.Sent.REFUSED, Reply(550, "5.1.1", "User unknown"), now, now, Message.Status.BOUNCED)
-    queue.settle(lease, [outcome])
+    queue.settle(lease, [queue.Outcome(message, queue.Sent.REFUSED, reply, now, now, Message.Status(status))])
+    queue.end_lease(lease)
+    return message
+
+
+def test_a_refusal_at_hand_over_counts_too(db: None) -> None:
+    relay = make_relay()
+    make_route(relay, default_for="transactional")
+    refuse(make_sender(), Reply(550, "5.1.1", "User unknown"), "bounced", relay)
     counted()
     assert list(Count.objects.values_list("category", "kind", "relay_key")) == [("user_unknown", "hard", relay.pk)]
+
+
+def test_a_mailbox_that_refuses_mail_again_and_again_is_suppressed_for_a_time(settings: Any, db: None) -> None:
+    settings.MAILHUB_SOFT_BOUNCES = 3
+    relay = make_relay()
+    make_route(relay, default_for="transactional")
+    sender = make_sender()
+    full, blocked = Reply(452, "4.2.2", "Mailbox full"), Reply(554, "5.7.1", "Blocked by Spamhaus")
+    for reply in (full, blocked, full):
+        refuse(sender, reply, "failed", relay)
+    counted()
+    assert not Suppression.objects.exists(), "what is not the mailbox's fault never counts"
+    last = refuse(sender, full, "failed", relay)
+    counted()
+    row = Suppression.objects.get()
+    assert (row.address, row.reason, row.event and row.event.message_id) == ("nobody@example.net", "soft", last.pk)
+    assert row.expires_at
+
+
+def test_reported_bounces_and_refusals_add_up(messages: list[Message], settings: Any) -> None:
+    settings.MAILHUB_SOFT_BOUNCES = 2
+    Message.objects.filter(pk__in=[message.pk for message in messages[-2:]]).update(address="full@example.net")
+    bounced(messages[-1], "552 5.2.2 Mailbox full")
+    Event.objects.create(message=messages[-2], type="failed", at=timezone.now(), category="mailbox_full", detail="452 4.2.2 Mailbox full")
+    counted()
+    assert Suppression.objects.get().address == "full@example.net"
 
 
 def test_a_server_that_says_something_new_each_time_fills_no_table(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +265,11 @@ def test_a_page_reads_the_indexes_however_much_there_is(messages: list[Message])
         )
         for n in range(10_000)
     )  # fmt: skip
-    Returned.objects.bulk_create(Returned(count=row, message_key=1, event_key=1) for row in rows)
+    Returned.objects.bulk_create(Returned(count=row, message_key=place, event_key=place) for place, row in enumerate(rows))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE returns_count; ANALYZE returns_returned")
     week = sums.counts(today - timedelta(days=6), today)
     assert "returns_count_once" in week.explain()
     narrow = Returned.objects.filter(count__in=week.filter(wording=wordings[0].pk)).order_by("-pk")[:100].explain()
     assert "Seq Scan on returns_returned" not in narrow
+    assert "returns_returned_message" in Returned.objects.filter(message_key__in=range(20)).explain(), "what tally.py looks for"

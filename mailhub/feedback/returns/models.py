@@ -82,6 +82,8 @@ class Returned(models.Model):
         indexes: ClassVar = [
             # pages.py: the newest of some counts.
             models.Index(fields=["count", "id"], name="returns_returned_of"),
+            # tally.py: what of a message is counted already.
+            models.Index(fields=["message_key"], name="returns_returned_message"),
         ]
 
     def __str__(self) -> str:

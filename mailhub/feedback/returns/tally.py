@@ -1,22 +1,25 @@
 """Counts events of mail that came back, was refused for good, or was called spam.
 
 From the events, by a task, so that sending and recording cost nothing more: each event is read once, in the order of its key, and those
-of good mail are passed over: some 70,000 a second on PostgreSQL where every fiftieth is bad.
+of good mail are passed over: some 70,000 a second on PostgreSQL where every fiftieth is bad. As they are at hand here, mailboxes that
+refuse mail at hand-over again and again are found here, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
-from mailhub.delivery import upto
+from mailhub.delivery import events, suppressions, upto
 from mailhub.delivery.models import Event
 from mailhub.feedback.returns.alike import alike
 from mailhub.feedback.returns.models import Count, Returned, UpTo, Wording
@@ -24,11 +27,15 @@ from mailhub.lib import clock
 from mailhub.lib.replies import classify
 from mailhub.relays.models import OTHER
 
+T = TypeVar("T")
+
 TYPES = (Event.Type.BOUNCED, Event.Type.FAILED, Event.Type.REJECTED, Event.Type.COMPLAINED)
 # Events that are read in one transaction.
 GROUP = 20_000
 # Different wordings that a day may bring; what is said beyond them counts by its category alone.
 NEW_WORDINGS = 1_000
+# Keys that one statement looks for.
+KEYS = 2_000
 COLUMNS = (
     "pk", "type", "kind", "category", "detail", "recorded_at", "message_id", "message__address", "message__relay_id",
     "message__destination_id", "message__batch_id", "message__stream",
@@ -66,28 +73,67 @@ def count() -> int:
 
 def _read(after: int, last: int) -> None:
     """The primary key: a range of it."""
-    add(list(Event.objects.filter(pk__gt=after, pk__lte=last, type__in=TYPES).order_by("pk").values_list(*COLUMNS)))
+    rows = list(Event.objects.filter(pk__gt=after, pk__lte=last, type__in=TYPES).order_by("pk").values_list(*COLUMNS))
+    add(rows)
+    given_up = [row[0] for row in rows if row[1] == Event.Type.FAILED and row[3] in suppressions.MAILBOX]
+    for keys in _groups(given_up, KEYS):
+        events.wear_out(Event.objects.filter(pk__in=keys).select_related("message").order_by("pk"))
+
+
+#: a message's key, and whether it was called spam
+Fate = tuple[int, bool]
 
 
 def add(rows: Sequence[tuple[object, ...]]) -> None:
-    """Count these events, rows of COLUMNS, in the caller's transaction."""
-    counts: Counter[Place] = Counter()
-    mails: list[tuple[Place, int, int]] = []
+    """Count these events, rows of COLUMNS, in the caller's transaction. A mail counts once as come back and once as called spam, however
+    many tell of it: the server at hand-over, a mail, a callback. Where one of them says that the address is dead, that is what counts."""
+    fates: dict[Fate, tuple[Place, int]] = {}
     said: dict[str, Said] = {}
     for pk, type, kind, category, detail, at, message, address, relay, destination, batch, stream in rows:
         if stream is None:
             continue  # forgotten meanwhile
         words = say(str(type), str(kind), str(category), str(detail), str(address))
+        fate = _key(message), words.kind == "complaint"
+        if fate in fates and not _worse(words.kind, said[fates[fate][0].wording].kind):
+            continue
         said[words.digest] = words
         day = timezone.localtime(at if isinstance(at, datetime) else None).date()
-        place = Place(day, _key(relay), str(destination or OTHER), _key(batch), str(stream), words.digest)
-        counts[place] += 1
-        mails.append((place, _key(message), _key(pk)))
-    keys = _wordings(said)
+        fates[fate] = Place(day, _key(relay), str(destination or OTHER), _key(batch), str(stream), words.digest), _key(pk)
+    _leave_out_counted(fates, said)
+    counts = Counter(place for place, _event in fates.values())
+    keys = _wordings({place.wording: said[place.wording] for place in counts})
     made = _add(counts, said, keys)
     Returned.objects.bulk_create(
-        (Returned(count_id=made[place], message_key=message, event_key=event) for place, message, event in mails), batch_size=2000
+        (Returned(count_id=made[place], message_key=message, event_key=event) for (message, _spam), (place, event) in fates.items()),
+        batch_size=2000,
     )
+
+
+def _worse(kind: str, than: str) -> bool:
+    return kind == "hard" and than == "soft"
+
+
+def _leave_out_counted(fates: dict[Fate, tuple[Place, int]], said: Mapping[str, Said]) -> None:
+    """Take out what is counted already; or take back what is counted, where worse is known now. Index returns_returned_message."""
+    back: Counter[int] = Counter()
+    rows: list[int] = []
+    for keys in _groups(sorted({message for message, _spam in fates}), KEYS):
+        counted = Returned.objects.filter(message_key__in=keys).order_by("pk")
+        for pk, message, count, kind in counted.values_list("pk", "message_key", "count_id", "count__kind"):
+            fate = message, kind == "complaint"
+            if fate not in fates:
+                continue
+            if _worse(said[fates[fate][0].wording].kind, kind):
+                back[count] += 1
+                rows.append(pk)
+            else:
+                del fates[fate]
+    for keys in _groups(rows, KEYS):
+        Returned.objects.filter(pk__in=keys).delete()
+    for count, number in sorted(back.items()):
+        Count.objects.filter(pk=count).update(number=F("number") - number)
+    for keys in _groups(sorted(back), KEYS):
+        Count.objects.filter(pk__in=keys, number=0).delete()
 
 
 def _key(value: object) -> int:
@@ -156,5 +202,5 @@ def forget() -> int:
     return len(old)
 
 
-def _groups(keys: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+def _groups(keys: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (keys[start : start + size] for start in range(0, len(keys), size))

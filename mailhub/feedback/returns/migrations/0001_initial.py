@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'mail that came back',
                 'verbose_name_plural': 'mails that came back',
-                'indexes': [models.Index(fields=['count', 'id'], name='returns_returned_of')],
+                'indexes': [models.Index(fields=['count', 'id'], name='returns_returned_of'), models.Index(fields=['message_key'], name='returns_returned_message')],
             },
         ),
         migrations.AddIndex(

@@ -94,10 +94,10 @@ class ProjectForm(forms.ModelForm[Project]):
     class Meta:
         model = Project
         fields = (
-            "name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "keep_bodies_days",
+            "name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "suppression_scope", "keep_bodies_days",
             "tracks_opens", "tracks_clicks",
         )  # fmt: skip
-        widgets: ClassVar = {"from_policy": forms.RadioSelect}
+        widgets: ClassVar = {"from_policy": forms.RadioSelect, "suppression_scope": forms.RadioSelect}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -36,6 +36,10 @@ class Project(models.Model):
         DEFAULT = "default", _("as the site gives it where that is one of the senders, otherwise the default sender")
         FORCE = "force", _("always the default sender")
 
+    class SuppressionScope(models.TextChoices):
+        ALL = "all", _("all mail of MailHub, or campaigns alone, as MAILHUB_COMPLAINTS_STOP says")
+        PROJECT = "project", _("mail of this project alone")
+
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)
     senders = models.ManyToManyField(
@@ -66,6 +70,14 @@ class Project(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("From midnight to midnight. Empty: any number."),
     )
+    suppression_scope = models.CharField(
+        _("a complaint stops"),
+        max_length=10,
+        choices=SuppressionScope,
+        default=SuppressionScope.ALL,
+        db_default=SuppressionScope.ALL,
+        help_text=_("When a recipient calls a mail of this site spam. An address that does not exist gets no mail from anybody."),
+    )
     keep_bodies_days = models.PositiveSmallIntegerField(
         _("days that words are kept"),
         null=True,
@@ -91,6 +103,7 @@ class Project(models.Model):
         ordering = ["name"]
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(from_policy__in=["keep", "default", "force"]), name="transactional_project_policy"),
+            models.CheckConstraint(condition=Q(suppression_scope__in=["all", "project"]), name="transactional_project_suppressions"),
         ]
 
     def __str__(self) -> str:

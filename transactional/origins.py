@@ -1,4 +1,4 @@
-"""Whose mail it was, for webhooks, which cannot know (mailhub/webhooks/outbox.py calls these by name)."""
+"""Whose mail it was, for those who cannot know and call these by name (mailhub/webhooks/outbox.py, mailhub/delivery/suppressions.py)."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def of(contents: Collection[int]) -> dict[int, Origin]:
 
 def projects() -> list[tuple[int, str]]:
     return list(Project.objects.order_by("name").values_list("pk", "name"))
+
+
+def apart(projects: Collection[int]) -> set[int]:
+    """Those of them whose complaints hold for their own mail alone."""
+    own = Project.objects.filter(pk__in=projects, suppression_scope=Project.SuppressionScope.PROJECT)
+    return set(own.values_list("pk", flat=True))

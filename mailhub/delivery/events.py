@@ -109,20 +109,26 @@ def write(events: Iterable[Event]) -> None:
 def suppress(events: Iterable[Event]) -> None:
     """Suppress those recipients whose address proved bad, or who complained, by stored events. A bounce that is not said to be soft is
     hard: queue.settle() calls a refusal a bounce only where it is the address's. A soft one counts towards the rule of worn_out()."""
-    wanted: dict[str, Suppression] = {}
-    soft = []
-    for event in events:
-        if event.kind == Event.Kind.SOFT:
-            soft.append(event)
-        elif event.type in SUPPRESSES:
-            key, scope = addresses.key(event.message.address), Suppression.Scope.ALL
-            if event.type == Event.Type.COMPLAINED and settings.MAILHUB_COMPLAINTS_STOP == "campaign":
+    # By project: what holds for all mail, and what for one project's alone.
+    wanted: dict[int, dict[str, Suppression]] = {0: {}}
+    told = [event for event in events if event.type in SUPPRESSES or event.kind == Event.Kind.SOFT]
+    soft = [event for event in told if event.kind == Event.Kind.SOFT]
+    called_spam = {event.message.source_ref for event in told if event.type == Event.Type.COMPLAINED}
+    apart = suppressions.apart(called_spam - {0})
+    for event in told:
+        if event.kind != Event.Kind.SOFT:
+            key, scope, project = addresses.key(event.message.address), Suppression.Scope.ALL, 0
+            if event.type == Event.Type.COMPLAINED and event.message.source_ref in apart:
+                project = event.message.source_ref
+            elif event.type == Event.Type.COMPLAINED and settings.MAILHUB_COMPLAINTS_STOP == "campaign":
                 scope = Suppression.Scope.CAMPAIGN
             reason = SUPPRESSES[Event.Type(event.type)]
-            wanted[key] = Suppression(address=key, scope=scope, reason=reason, detail=event.detail, event=event)
+            row = Suppression(address=key, project=project, scope=scope, reason=reason, detail=event.detail, event=event)
+            wanted.setdefault(project, {})[key] = row
     for key, event in suppressions.worn_out(soft).items():
-        wanted.setdefault(key, suppressions.for_a_time(key, event))
-    suppressions.hold(wanted.values())
+        wanted[0].setdefault(key, suppressions.for_a_time(key, event))
+    for _project, rows in sorted(wanted.items()):
+        suppressions.hold(rows.values())
 
 
 def wear_out(events: Iterable[Event]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from mailhub.delivery.models import Event, Message, Suppression
@@ -35,6 +36,9 @@ ERASED = "suppression"
 # A mail may have waited so long before it came back.
 QUEUED_AT_MOST = timedelta(days=3)
 COMES_BACK_WITHIN = timedelta(days=1)
+# By name, since it knows what staff say of a project: keys of projects (Message.source_ref) -> those whose complaints stop their own mail
+# alone.
+APART = "transactional.origins.apart"
 BETWEEN = re.compile(r"[,;\s]+")
 
 
@@ -153,6 +157,12 @@ def _grow(held: Suppression, wanted: Suppression) -> bool:
     else:
         return False
     return bool(Suppression.objects.filter(pk=held.pk).update(**changes))
+
+
+def apart(projects: Collection[int]) -> Collection[int]:
+    """Those of them a complaint about whose mail says nothing about other mail. A query, where any is asked for."""
+    look_up: Callable[[Collection[int]], Collection[int]] = import_string(APART)
+    return look_up(projects) if projects else ()
 
 
 # -------------------------------------------------------------------------------------------------------------- soft bounces

@@ -10,9 +10,11 @@ import pytest
 from django.test import Client as Browser
 from django.urls import reverse
 
-from mailhub.delivery.models import Content, Message
+from mailhub.delivery import events, suppressions
+from mailhub.delivery.models import Content, Message, Suppression
 from mailhub.lib import clock
 from mailhub.lib.api import USUAL, Scope
+from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
 from tests.transactional.api import Site
 from tests.transactional.listener import Client, Listener, hand_in, issue
@@ -161,6 +163,7 @@ def test_staff_set_what_a_project_may(admin_client: Browser, project: Project, s
         "from_policy": "force",
         "limit_minute": "60",
         "limit_day": "",
+        "suppression_scope": "project",
         "keep_bodies_days": "",
     }
     assert "needs a sender" in admin_client.post(page, filled).content.decode()
@@ -168,6 +171,22 @@ def test_staff_set_what_a_project_may(admin_client: Browser, project: Project, s
     assert admin_client.post(page, {**filled, "default_sender": sender.pk}).status_code == 302
     project.refresh_from_db()
     assert (project.from_policy, project.default_sender, project.limit_minute) == ("force", sender, 60)
+    assert project.suppression_scope == "project"
+
+
+@pytest.mark.parametrize("event", ["complained", "bounced"])
+@pytest.mark.parametrize("scope", Project.SuppressionScope)
+def test_a_complaint_stops_the_projects_mail_alone_where_it_says_so(project: Project, scope: str, event: str) -> None:
+    Project.objects.update(suppression_scope=scope)
+    draft = Draft(text="Thank you.", to=[("", "a@example.net")])
+    submission = sending.send(raw(project, sender="shop@example.com", raw=b"", draft=draft))
+    events.record(submission.content.messages.get(), event, at=clock.now(), detail="550 5.1.1 User unknown", kind="hard")
+    # A dead address is dead for everybody.
+    own = scope == "project" and event == "complained"
+    assert Suppression.objects.values_list("project", "scope").get() == (project.pk if own else 0, "all")
+    blocked = suppressions.blocked(Stream.TRANSACTIONAL, [("a@example.net", project.pk), ("a@example.net", project.pk + 1)])
+    assert ("a@example.net", project.pk) in blocked
+    assert (("a@example.net", project.pk + 1) in blocked) is not own
 
 
 def test_staff_say_what_a_key_may_and_from_where(admin_client: Browser, project: Project) -> None:

@@ -28,6 +28,7 @@ class Migration(migrations.Migration):
                 ('from_policy', models.CharField(choices=[('keep', 'as the site gives it; refused unless it is one of the senders'), ('default', 'as the site gives it where that is one of the senders, otherwise the default sender'), ('force', 'always the default sender')], default='keep', max_length=10, verbose_name='From policy')),
                 ('limit_minute', models.PositiveIntegerField(blank=True, help_text='Each recipient counts. Empty: any number.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails a minute')),
                 ('limit_day', models.PositiveIntegerField(blank=True, help_text='From midnight to midnight. Empty: any number.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails a day')),
+                ('suppression_scope', models.CharField(choices=[('all', 'all mail of MailHub, or campaigns alone, as MAILHUB_COMPLAINTS_STOP says'), ('project', 'mail of this project alone')], db_default='all', default='all', help_text='When a recipient calls a mail of this site spam. An address that does not exist gets no mail from anybody.', max_length=10, verbose_name='a complaint stops')),
                 ('keep_bodies_days', models.PositiveSmallIntegerField(blank=True, help_text='Then what the mails said is forgotten; that they were sent is kept. Empty: as long as for all projects.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='days that words are kept')),
                 ('tracks_opens', models.BooleanField(db_default=False, default=False, help_text='Of mails made from templates, by a picture of one pixel.', verbose_name='track opens')),
                 ('tracks_clicks', models.BooleanField(db_default=False, default=False, help_text='Of mails made from templates. Links with placeholders are never tracked: they may be for one person alone.', verbose_name='track clicks')),
@@ -39,7 +40,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'project',
                 'verbose_name_plural': 'projects',
                 'ordering': ['name'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('from_policy__in', ['keep', 'default', 'force'])), name='transactional_project_policy')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('from_policy__in', ['keep', 'default', 'force'])), name='transactional_project_policy'), models.CheckConstraint(condition=models.Q(('suppression_scope__in', ['all', 'project'])), name='transactional_project_suppressions')],
             },
         ),
         migrations.CreateModel(

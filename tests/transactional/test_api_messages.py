@@ -12,6 +12,7 @@ from mailhub.lib import clock
 from tests.transactional.api import Site
 from tests.transactional.test_api_send import MAIL
 from transactional import samples
+from transactional.api import messages
 from transactional.models import Project
 
 
@@ -55,6 +56,18 @@ def test_messages_are_found_by_what_is_known_of_them(site: Site) -> None:
     assert sum(pages(site, 2, until=(clock.now() + timedelta(hours=1)).isoformat()), []) != []
     (found,) = site.get("messages", {"tag": "vip"}).json()["messages"]
     assert (found["from"], found["tags"], found["metadata"]) == ("shop@example.com", ["order", "vip"], {"order": "7"})
+
+
+def test_one_request_looks_through_so_many_mails_for_a_tag_and_the_next_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(site, "a@example.net", "b@example.net", tags=["order"])
+    for number in range(7):
+        send(site, f"c{number}@example.net")
+    monkeypatch.setattr(messages, "LOOKED_AT", 3)
+    # Of eight mails, each request looks at the next three, and at the one with which the following goes on.
+    assert pages(site, 9, tag="order") == [[], [], ["a@example.net", "b@example.net"]]
+    assert pages(site, 1, tag="order") == [[], [], ["a@example.net"], ["b@example.net"]]
+    assert pages(site, 9, template="none") == [[], [], []]
+    assert len(pages(site, 9)) == 1
 
 
 @pytest.mark.parametrize(

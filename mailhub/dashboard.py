@@ -25,6 +25,8 @@ from campaigns.models import Campaign, Contact, Subscription
 from mailhub.delivery import progress, throughput, workers
 from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
 from mailhub.delivery.pages import SERVES
+from mailhub.feedback import attention
+from mailhub.feedback.models import IncomingMail, Mailbox
 from mailhub.lib import charts, clock
 from mailhub.lib.charts import Column, ceiling, grouped
 from mailhub.relays.models import Parking, Relay, Route, Stream
@@ -92,6 +94,10 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
     if may(request, "view", Sender):
         unconfirmed = count_to(Sender.objects.filter(status=Sender.Status.UNCONFIRMED), 99)
         found["senders.Sender"] = unconfirmed, _("unconfirmed"), "warn"
+    if may(request, "view", Mailbox):
+        found["feedback.Mailbox"] = attention.closed().count(), _("not looked into"), "bad"
+    if may(request, "view", IncomingMail):
+        found["feedback.IncomingMail"] = attention.open_count(), _("to be looked at"), "warn"
     if may(request, "view", Worker):
         found["delivery.Worker"] = len(unserved(now)), _("kinds of work that no worker does"), "bad"
     if may(request, "view", Trouble):
@@ -456,7 +462,8 @@ def stats(traffic: Traffic, now: datetime) -> list[dict[str, Any]]:
     lost = {
         status: count_to(Message.objects.filter(status=status, pk__gt=key).order_by("pk")) for status in ("bounced", "failed", "complained")
     }
-    answered = traffic.sent + sum(hour.refused for hour in traffic.hours)
+    # What bounced without an answer that is counted, such as a mail whose outcome was unknown until it came back, is part of the whole.
+    answered = max(traffic.sent + sum(hour.refused for hour in traffic.hours), lost["bounced"])
     share = _("%(percent)s %% of what was handed over") % {"percent": f"{100 * lost['bounced'] / answered:.1f}"} if answered else ""
     return [
         {

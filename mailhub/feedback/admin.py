@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from mailhub.admin import BigTableAdmin, badge, two_lines
-from mailhub.feedback import by_hand, callbacks, callers, incoming_pages, mailboxes
+from mailhub.feedback import attention, by_hand, callbacks, callers, incoming_pages, mailboxes
 from mailhub.feedback import callback_pages as pages
 from mailhub.feedback.forms import MailboxForm
 from mailhub.feedback.models import Callback, IncomingMail, Mailbox, ParkedReport
@@ -80,6 +80,9 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
             page("<int:pk>/sample/", incoming_pages.sample, "sample"),
             *super().get_urls(),
         ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"needs": list(attention.needs(request)), **(extra_context or {})})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

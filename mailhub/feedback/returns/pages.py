@@ -21,8 +21,7 @@ from django.views.decorators.http import require_safe
 
 from mailhub.delivery import throughput
 from mailhub.delivery.models import Batch
-from mailhub.feedback import by_hand
-from mailhub.feedback.models import IncomingMail
+from mailhub.feedback import attention
 from mailhub.feedback.returns import advice, sums
 from mailhub.feedback.returns.models import Count, Wording
 from mailhub.lib import charts
@@ -36,8 +35,6 @@ SPANS = {"week": 7, "month": 30, "quarter": 90}
 TONES = {"hard": "bounced", "soft": "deferred", "complaint": "failed"}
 # Lines of a file.
 MOST_LINES = 20_000
-# Mails that need a person are counted so far.
-MANY = 1_000
 
 Link = Callable[..., str]
 
@@ -89,7 +86,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "about": chosen(asked),
         "total": total,
         "any": bool(total) or Count.objects.exists(),
-        "open": IncomingMail.objects.filter(status__in=by_hand.OPEN).order_by("status", "pk")[: MANY + 1].count(),
+        "needs": list(attention.needs(request)),
         "mails_url": _mails_url(asked) if total and request.user.has_perm("delivery.view_message") else "",
         "export_url": reverse("admin:returns_count_export") + asked.link() if total else "",
     }

@@ -1,0 +1,104 @@
+"""What came back and needs a person, or does not come any more: for the side bar, the bounce page and the list of incoming mails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+from django.db.models import F, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from mailhub.feedback import by_hand
+from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, Mailbox, ParkedReport
+from mailhub.lib.charts import grouped
+
+# Counting ends here; and so many mailboxes and relays are named.
+MANY, MOST_NAMED = 1_000, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    words: str
+    url: str
+    #: "warn" or "bad"
+    tone: str = "warn"
+
+
+def mails() -> QuerySet[IncomingMail]:
+    """Index feedback_incoming_open."""
+    return IncomingMail.objects.filter(status__in=by_hand.OPEN).order_by("status", "pk")
+
+
+def parked() -> QuerySet[ParkedReport]:
+    """Index feedback_parked_kept."""
+    return ParkedReport.objects.filter(status=ParkedReport.Status.KEPT).order_by("status", "pk")
+
+
+def stuck() -> QuerySet[Callback]:
+    """Index feedback_callback_stuck."""
+    return Callback.objects.filter(status=Callback.Status.STUCK).order_by("pk")
+
+
+def closed() -> QuerySet[Mailbox]:
+    """Those that nobody gets into."""
+    return Mailbox.objects.filter(status=Mailbox.Status.ACTIVE).exclude(problem="").order_by("name")
+
+
+def refused() -> QuerySet[CallbackURL]:
+    """Those whose service was turned away, and has not been let in since."""
+    rows = CallbackURL.objects.filter(Q(last_at=None) | Q(refused_at__gt=F("last_at")), refused_at__isnull=False)
+    return rows.select_related("relay").defer("secrets", "relay__secrets").order_by("relay__name")
+
+
+def open_count() -> int:
+    """Mails, reports and callbacks that somebody should look at, MANY + 1 of each at most. One question, as every page asks it."""
+    asked = [rows.values("pk")[: MANY + 1].query.sql_with_params() for rows in (mails(), parked(), stuck())]
+    sums = " + ".join(f"(SELECT COUNT(*) FROM ({sql}) AS open)" for sql, _values in asked)  # noqa: S608  Django's own
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {sums}", [value for _sql, values in asked for value in values])
+        found: int = cursor.fetchone()[0]
+    return found
+
+
+def count(rows: QuerySet[Any]) -> int:
+    return rows[: MANY + 1].count()
+
+
+def needs(request: HttpRequest) -> Iterator[Need]:
+    """As far as this person may look there."""
+    may = request.user.has_perm
+    if may("feedback.view_mailbox"):
+        for mailbox in closed()[:MOST_NAMED]:
+            about = {"mailbox": mailbox, "problem": mailbox.problem}
+            words = _("Nothing is fetched from the mailbox “%(mailbox)s”: %(problem)s") % about
+            yield Need(words, reverse("admin:feedback_mailbox_change", args=[mailbox.pk]), "bad")
+    if may("relays.change_relay"):
+        for url in refused()[:MOST_NAMED]:
+            words = _("The last callback for the relay “%(relay)s” was refused.") % {"relay": url.relay}
+            yield Need(words, reverse("admin:feedback_callback_relay", args=[url.relay_id]), "bad")
+    if may("feedback.view_incomingmail") and (number := count(mails())):
+        words = ngettext(
+            "%(n)s mail came back that could not be matched or read.", "%(n)s mails came back that could not be matched or read.", number
+        )
+        yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_incomingmail_changelist") + "?open=open")
+    if may("feedback.view_parkedreport") and (number := count(parked())):
+        words = ngettext(
+            "%(n)s event was told by services for which no mail was found.",
+            "%(n)s events were told by services for which no mail was found.",
+            number,
+        )
+        yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_parkedreport_changelist") + "?status__exact=kept")
+    if may("feedback.view_callback") and (number := count(stuck())):
+        words = ngettext(
+            "%(n)s callback was set aside: recording it failed.", "%(n)s callbacks were set aside: recording them failed.", number
+        )
+        yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_callback_changelist") + "?status__exact=stuck", "bad")
+
+
+def number_words(number: int) -> str:
+    return f"{grouped(MANY)}+" if number > MANY else grouped(number)

@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import ClassVar
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -222,7 +221,7 @@ class Cluster:
 class Rounds(threading.Thread):
     """Does something every few seconds that may take long, since it speaks to the database."""
 
-    every: ClassVar[float] = ROUND
+    every: float = ROUND
 
     def __init__(self) -> None:
         super().__init__(name=type(self).__name__, daemon=True)
@@ -253,8 +252,17 @@ class Rounds(threading.Thread):
 
 
 class Ticks(Rounds):
+    """And in between, when a relay has rested: what a quota lets through in a minute leaves in its first moments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next = 0.0
+
     def round(self) -> None:
-        for path in schedule.TICKS:
+        whole = time.monotonic() >= self.next
+        if whole:
+            self.next = time.monotonic() + ROUND
+        for path in schedule.TICKS if whole else ["mailhub.delivery.tasks.wake_rested"]:
             try:
                 import_string(path)()
             except DatabaseError as error:
@@ -262,6 +270,11 @@ class Ticks(Rounds):
                 connection.close()
             except Exception:  # the others must not suffer
                 logger.exception("%s", path)
+        self.every = max(self.next - time.monotonic(), 0)
+        try:
+            self.every = workers.rested_in(self.every)
+        except DatabaseError:
+            connection.close()
 
 
 class Posting(Rounds):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.db.models import QuerySet
+
 from mailhub.delivery import carried, engine, hits, moves, queue, retention
 from mailhub.delivery.models import Batch
-from mailhub.lib import tasks
+from mailhub.lib import clock, tasks
 from mailhub.lib.tasks import Queue
 from mailhub.relays.models import Relay
 
 # A wake-up that reached a machine without the relay's addresses is handed on so often; then the next tick is waited for.
 HANDED_ON = 8
+# Ticks come more often than this.
+JUST = timedelta(seconds=10)
 
 
 def drain(relay_id: int, handed_on: int = 0) -> int:
@@ -34,7 +40,17 @@ def tick() -> None:
     queue.reap()
     for batch in queue.canceled():
         queue.withdraw_some(batch)
-    for relay in Relay.objects.filter(status=Relay.Status.ACTIVE).defer("secrets"):
+    _wake(Relay.objects.filter(status=Relay.Status.ACTIVE))
+
+
+def wake_rested() -> None:
+    """Of these wake-ups, those for relays that have just rested."""
+    now = clock.now()
+    _wake(Relay.objects.filter(status=Relay.Status.ACTIVE, resting_until__gt=now - JUST, resting_until__lte=now))
+
+
+def _wake(relays: QuerySet[Relay]) -> None:
+    for relay in relays.defer("secrets"):
         for wanted in queue.due(relay):
             queue.wake_relay(relay, wanted)
 

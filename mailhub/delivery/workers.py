@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Min
 from django_q.cluster import Cluster
 from django_q.signals import post_execute, post_execute_in_worker, pre_execute
 
 from mailhub.delivery.models import Worker
-from mailhub.lib import lifeline, processes
+from mailhub.lib import clock, lifeline, processes
 from mailhub.lib.lifeline import Sign
+from mailhub.relays.models import Relay
 
 QUEUES = ("transactional", "bulk", "maintenance")
 # A cluster gives a sign of life every 5 s, and its supervisor writes it down as often.
@@ -20,6 +22,14 @@ FRESH = timedelta(seconds=60)
 def served(now: datetime) -> set[str]:
     """The queues that a living cluster serves."""
     return set(Worker.objects.filter(beat_at__gt=now - FRESH).values_list("queue", flat=True))
+
+
+def rested_in(longest: float) -> float:
+    """Seconds until the next relay has rested, `longest` at most."""
+    now = clock.now()
+    resting = Relay.objects.filter(status=Relay.Status.ACTIVE, resting_until__gt=now)
+    until = resting.aggregate(until=Min("resting_until"))["until"]
+    return min((until - now).total_seconds(), longest) if until else longest
 
 
 def beat() -> bool:

@@ -4,6 +4,8 @@ BIN := .venv/bin
 
 # Everything that is tried out here is a developer's machine.
 export DEBUG ?= true
+# Tests and demo start many processes, each of which would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo run test test-sqlite test-postgresql bench size faults kills walk api-fuzz bounce-score lint format messages
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 from django.conf import settings as configured
+from django.db import connection
 from django.test import TransactionTestCase
+from django.test.utils import setup_databases, teardown_databases
 from django.utils import translation
 from pytest_django.fixtures import Settings
 
 from mailhub.lib import dns
 from mailhub.relays.providers import memory
-from tests import emptying
+from tests import emptying, installation
 from tests.dns_server import DNSServer
 
 TransactionTestCase._fixture_teardown = emptying.empty
@@ -24,6 +27,9 @@ hypothesis.settings.load_profile("patient")
 # In a shell's background Ctrl-C is ignored, and would be by every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The database outside of tests.
+NAME = configured.DATABASES["default"]["NAME"]
 
 # By these a test has a database; the last two where it is one for the processes that the test starts.
 DATABASE = {"db", "transactional_db", "admin_client", "admin_user", "live_server", "django_db_setup", "django_db_blocker"}
@@ -62,6 +68,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         asking = [test for test in items if asks_a_database(test) and not test.get_closest_marker("browser")]
         config.hook.pytest_deselected(items=list(set(items) - set(asking)))
         items[:] = asking
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Also where no test uses the tests' own database, but copies of it alone (tests/installation.py)."""
+    made = []
+    with django_db_blocker.unblock():
+        if connection.settings_dict["NAME"] == NAME:
+            made = setup_databases(0, interactive=False, aliases={"default"}, serialized_aliases=set())
+        installation.keep_template()
+    yield
+    with django_db_blocker.unblock():
+        installation.drop_template()
+        teardown_databases(made, 0)
 
 
 @pytest.fixture(autouse=True)

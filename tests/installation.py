@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,9 +55,30 @@ class Installation:
             return list(cursor.fetchall())
 
 
+def template() -> str:
+    return f"{connection.settings_dict['NAME']}_template"
+
+
+def keep_template() -> None:
+    """The tests' own database as it was made, to be copied. On PostgreSQL that itself cannot be, while tests are connected to it."""
+    if connection.vendor == "postgresql":
+        name = connection.settings_dict["NAME"]
+        drop_template()
+        connection.close()
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {template()} TEMPLATE {name} STRATEGY file_copy")
+
+
+def drop_template() -> None:
+    if connection.vendor == "postgresql":
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {template()}")
+
+
 @contextmanager
-def installed(word: str, folder: Path, blocker: Any) -> Iterator[Installation]:
-    """An empty database on the server that the tests run on (a file in `folder` on SQLite), gone afterwards.
+def installed(word: str, folder: Path, blocker: Any, *, empty: bool = False) -> Iterator[Installation]:
+    """A database as `manage.py migrate` makes it, or an `empty` one, on the server that the tests run on (a file in `folder` on SQLite); gone
+    afterwards.
 
     `blocker` is pytest-django's fixture django_db_blocker; ask for django_db_setup besides."""
     with blocker.unblock():
@@ -64,11 +86,14 @@ def installed(word: str, folder: Path, blocker: Any) -> Iterator[Installation]:
         if connection.vendor == "postgresql":
             name = f"{word}_{os.getpid()}"
             with connection.cursor() as cursor:
-                cursor.execute(f"CREATE DATABASE {name}")
+                cursor.execute(f"CREATE DATABASE {name}" if empty else f"CREATE DATABASE {name} TEMPLATE {template()} STRATEGY file_copy")
             url = "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/".format(**database) + name
         else:
             name = str(folder / "db.sqlite3")
             url = f"sqlite:///{name}"
+            if not empty:
+                with closing(sqlite3.connect(database["NAME"])) as full, closing(sqlite3.connect(name)) as copy:
+                    full.backup(copy)
         environment = {
             **os.environ,
             "DATABASE_URL": url,

@@ -14,13 +14,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 
 from mailhub.demo import sample
 from mailhub.run import Together
-from tests.installation import LONG, free_ports, until
+from tests.installation import LONG, free_ports, installed, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -116,20 +117,28 @@ def started(folder: Path) -> Iterator[Running]:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    with started(tmp_path) as running:
+def prepared(django_db_setup: None, django_db_blocker: Any, tmp_path: Path) -> Iterator[Path]:
+    """A folder with a database that has all tables."""
+    with installed("run", tmp_path, django_db_blocker) as installation:
+        yield installation.folder
+
+
+@pytest.fixture
+def running(prepared: Path) -> Iterator[Running]:
+    with started(prepared) as running:
         yield running
 
 
-def test_one_command_brings_up_pages_workers_and_a_mail_server_and_ctrl_c_ends_them_all(running: Running) -> None:
-    everyone = running.works()
-    assert running.said(f"http://127.0.0.1:{running.port}/admin/")
-    assert running.said("Nobody can log in yet.") and running.said("make demo")
-    assert running.get("/admin/login/")
-    until(running.receives)
-    running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(LONG) == 0
-    assert not alive(everyone)
+def test_one_command_brings_up_pages_workers_and_a_mail_server_and_ctrl_c_ends_them_all(tmp_path: Path) -> None:
+    with started(tmp_path) as running:
+        everyone = running.works()
+        assert running.said(f"http://127.0.0.1:{running.port}/admin/")
+        assert running.said("Nobody can log in yet.") and running.said("make demo")
+        assert running.get("/admin/login/")
+        until(running.receives)
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(LONG) == 0
+        assert not alive(everyone)
 
 
 def test_no_part_outlives_it_when_it_is_killed(running: Running) -> None:
@@ -150,14 +159,13 @@ def test_it_ends_when_a_part_does(running: Running) -> None:
     until(lambda: not alive(everyone))
 
 
-def test_with_the_demo_it_tells_the_login_and_has_the_demos_relays_lead_to_its_own_receiver(tmp_path: Path) -> None:
+def test_with_the_demo_it_tells_the_login_and_has_the_demos_relays_lead_to_its_own_receiver(prepared: Path) -> None:
     setting_up = "from mailhub.demo import sample; sample.load(3, 1)"
-    for command in (manage("migrate", "-v0"), manage("shell", "-v0", "-c", setting_up)):
-        subprocess.run(command, env=surroundings(tmp_path), check=True)  # noqa: S603
-    with started(tmp_path) as running:
+    subprocess.run(manage("shell", "-v0", "-c", setting_up), env=surroundings(prepared), check=True)  # noqa: S603
+    with started(prepared) as running:
         until(lambda: running.said("Ctrl-C ends it."))
         assert running.said(f"Log in as demo with the password {sample.password()}")
-        with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
+        with closing(sqlite3.connect(prepared / "db.sqlite3")) as database:
             options = database.execute("SELECT options FROM relays_relay WHERE kind = 'smtp'").fetchall()
         assert [json.loads(row[0])["port"] for row in options] == [running.receiver_port] * 2
         running.process.send_signal(signal.SIGTERM)

@@ -155,9 +155,7 @@ class Supervised:
 @pytest.fixture(scope="module")
 def site(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with installed("worker", tmp_path_factory.mktemp("worker"), django_db_blocker) as installation:
-        site = Site(installation)
-        subprocess.run(site.manage("migrate", "-v0"), env=site.environment, check=True)  # noqa: S603
-        yield site
+        yield Site(installation)
 
 
 @pytest.fixture

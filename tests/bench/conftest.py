@@ -11,5 +11,5 @@ from tests.installation import Installation, installed
 
 @pytest.fixture
 def installation(django_db_setup: None, django_db_blocker: Any, tmp_path: Path) -> Iterator[Installation]:
-    with installed("bench", tmp_path, django_db_blocker) as installation:
+    with installed("bench", tmp_path, django_db_blocker, empty=True) as installation:
         yield installation

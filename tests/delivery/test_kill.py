@@ -72,7 +72,6 @@ def site(django_db_setup: None, django_db_blocker: Any, tmp_path: Path) -> Itera
     """With a database of its own, to which Django speaks in the test as well."""
     with installed("kill", tmp_path, django_db_blocker) as installation, django_db_blocker.unblock():
         site = Site(installation)
-        subprocess.run(site.manage("migrate", "-v0"), env=site.environment, check=True)  # noqa: S603
         usual = connections["default"]
         connections["default"] = site.connection
         try:

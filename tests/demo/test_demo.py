@@ -50,7 +50,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with installed("demo", tmp_path_factory.mktemp("demo"), django_db_blocker) as installation:
+    with installed("demo", tmp_path_factory.mktemp("demo"), django_db_blocker, empty=True) as installation:
         yield Machine(installation)
 
 

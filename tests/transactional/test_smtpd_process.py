@@ -52,7 +52,6 @@ class Site:
         }
         self.log = installation.folder / "log"
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.manage("migrate", "-v0")
         self.user, self.password = self.manage("shell", "-v0", "-c", SETTING_UP).split()
 
     def manage(self, *arguments: str) -> str:

@@ -95,7 +95,7 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
         unconfirmed = count_to(Sender.objects.filter(status=Sender.Status.UNCONFIRMED), 99)
         found["senders.Sender"] = unconfirmed, _("unconfirmed"), "warn"
     if may(request, "view", Mailbox):
-        found["feedback.Mailbox"] = attention.closed().count(), _("not looked into"), "bad"
+        found["feedback.Mailbox"] = attention.closed().count(), _("with a problem"), "bad"
     if may(request, "view", IncomingMail):
         found["feedback.IncomingMail"] = attention.open_count(), _("to be looked at"), "warn"
     if may(request, "view", Worker):

@@ -270,7 +270,13 @@ class MailboxAdmin(admin.ModelAdmin[Mailbox]):
     def state(self, mailbox: Mailbox) -> SafeString:
         if mailbox.status == Mailbox.Status.ACTIVE and mailbox.problem:
             return two_lines(badge("failed", gettext("does not work")), mailbox.problem)
-        return badge(mailbox.status, mailbox.get_status_display())
+        label = badge(mailbox.status, mailbox.get_status_display())
+        words = ngettext(
+            "%(n)s mail stays at the server: too large, or it cannot be fetched.",
+            "%(n)s mails stay at the server: too large, or they cannot be fetched.",
+            mailbox.left,
+        )
+        return two_lines(label, words % {"n": mailbox.left}) if mailbox.left else label
 
     @admin.action(description=_("Look into it now"), permissions=["change"])
     def look_now(self, request: HttpRequest, queryset: QuerySet[Mailbox]) -> None:

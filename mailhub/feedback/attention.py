@@ -74,9 +74,9 @@ def needs(request: HttpRequest) -> Iterator[Need]:
     may = request.user.has_perm
     if may("feedback.view_mailbox"):
         for mailbox in closed()[:MOST_NAMED]:
+            words = _("The mailbox “%(mailbox)s” cannot be looked into as it should be: %(problem)s")
             about = {"mailbox": mailbox, "problem": mailbox.problem}
-            words = _("Nothing is fetched from the mailbox “%(mailbox)s”: %(problem)s") % about
-            yield Need(words, reverse("admin:feedback_mailbox_change", args=[mailbox.pk]), "bad")
+            yield Need(words % about, reverse("admin:feedback_mailbox_change", args=[mailbox.pk]), "bad")
     if may("relays.change_relay"):
         for url in refused()[:MOST_NAMED]:
             words = _("The last callback for the relay “%(relay)s” was refused.") % {"relay": url.relay}

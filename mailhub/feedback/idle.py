@@ -1,7 +1,8 @@
 """Servers that tell at once when a mail has arrived (IMAP IDLE, RFC 2177), so that the clock need not be waited for.
 
 A listener asks for the same poll that the clock asks for, and does nothing else: any number of machines may listen at one mailbox, and
-where nobody does the mail is fetched all the same. Waiting takes a thread and a connection to the server, and none to the database.
+where nobody does the mail is fetched all the same. A connection hears of one folder alone, so there is one for each; waiting takes a
+thread besides, and no connection to the database.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ PAUSE = 5.0
 FIRST, LONGEST = 5.0, 3600.0
 # A connection that was of use for so long is not one failure more in a row.
 STEADY = 60.0
+# Of a mailbox, so many folders are listened at, the first that staff named: servers count connections, and some allow few.
+MOST_FOLDERS = 3
 
 #: imaplib's own tags end in a number
 TAG = b"IDLE"
 ARRIVED = re.compile(rb"\* [1-9]\d* EXISTS", re.IGNORECASE)
 # Of a mailbox: another value of any of these is another connection.
-ACCESS = ("host", "port", "security", "username", "login", "token_url", "client_id", "secrets", "folders")
+ACCESS = ("host", "port", "security", "username", "login", "token_url", "client_id", "secrets")
 
 
 def wait(server: imaplib.IMAP4, bell: socket.socket, seconds: float) -> bool:
@@ -83,11 +86,11 @@ def _speaks(server: imaplib.IMAP4, bell: socket.socket, seconds: float) -> bool:
 
 
 class Listener(threading.Thread):
-    """Listens at the first folder of a mailbox until it is told to stop."""
+    """Listens at a folder of a mailbox until it is told to stop."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        super().__init__(name=f"mailbox {mailbox.pk}", daemon=True)
-        self.mailbox = mailbox
+    def __init__(self, mailbox: Mailbox, folder: str) -> None:
+        super().__init__(name=f"mailbox {mailbox.pk}, {folder}", daemon=True)
+        self.mailbox, self.folder = mailbox, folder
         self.access = access(mailbox)
         self.over = threading.Event()
         self.bell, self.button = socket.socketpair()
@@ -117,7 +120,7 @@ class Listener(threading.Thread):
         self.bell.close()
 
     def listen(self, server: imaplib.IMAP4) -> None:
-        found, said = server.select(mailboxes.quoted(self.mailbox.folder_names[0]), readonly=True)
+        found, said = server.select(mailboxes.quoted(self.folder), readonly=True)
         # There is no such folder: the poll tells. What came while nobody listened is there already.
         came = found == "OK" and said != [b"0"]
         self.since = time.monotonic()
@@ -144,22 +147,28 @@ def access(mailbox: Mailbox) -> tuple[object, ...]:
     return tuple(getattr(mailbox, name) for name in ACCESS)
 
 
+def folders(mailbox: Mailbox) -> list[str]:
+    return list(dict.fromkeys(mailbox.folder_names))[:MOST_FOLDERS]
+
+
 class Listeners:
-    """One at each mailbox that polls get into: where they do not, they alone go on trying, so no server sees twice the failures."""
+    """One at each folder of the mailboxes that polls get into: where they do not, they alone go on trying, so no server sees the failures
+    twice."""
 
     def __init__(self) -> None:
-        self.at: dict[int, Listener] = {}
+        #: by the mailbox's key and the folder
+        self.at: dict[tuple[int, str], Listener] = {}
 
     def follow(self) -> None:
         """Have those listen that should, by the rows as they are now."""
         works = mailboxes.in_use().filter(protocol=Mailbox.Protocol.IMAP, failures=0, polled_at__isnull=False)
-        wanted = {mailbox.pk: mailbox for mailbox in works.order_by()}
-        for pk, listener in list(self.at.items()):
-            if pk not in wanted or listener.access != access(wanted[pk]):
-                self.at.pop(pk).finish()
-        for pk in wanted.keys() - self.at.keys():
-            self.at[pk] = Listener(wanted[pk])
-            self.at[pk].start()
+        wanted = {(mailbox.pk, name): mailbox for mailbox in works.order_by() for name in folders(mailbox)}
+        for place, listener in list(self.at.items()):
+            if place not in wanted or listener.access != access(wanted[place]):
+                self.at.pop(place).finish()
+        for place in wanted.keys() - self.at.keys():
+            self.at[place] = Listener(wanted[place], place[1])
+            self.at[place].start()
 
     def finish(self) -> None:
         while self.at:

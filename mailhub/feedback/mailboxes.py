@@ -37,8 +37,6 @@ MOST = 500
 # Looks at a mailbox are so far apart; after failures in a row the distance doubles, up to the longest.
 EVERY = timedelta(minutes=2)
 LONGEST = timedelta(hours=2)
-# Of a mail that cannot be fetched, before it is passed over.
-TRIES = 3
 # A larger mail (bytes) is no bounce that anybody reads; it is passed over.
 LARGEST = mime.MOST_BYTES * 2
 
@@ -53,15 +51,14 @@ FAULTS = (Failed, OSError, EOFError, ValueError, imaplib.IMAP4.error, poplib.err
 
 def poll(mailbox: Mailbox) -> int:
     """Fetch what has arrived; returns how many mails were new or known already. What went wrong stands in the mailbox's row."""
-    fetched = 0
-    problem = ""
+    fetched, failures = 0, 0
     try:
-        fetched = (_imap if mailbox.protocol == Mailbox.Protocol.IMAP else _pop3)(mailbox)
+        fetched, problem = (_imap if mailbox.protocol == Mailbox.Protocol.IMAP else _pop3)(mailbox)
     except FAULTS as error:
-        problem = str(error) or type(error).__name__
+        problem, failures = str(error) or type(error).__name__, mailbox.failures + 1
         logger.warning("mailbox %s could not be looked into: %s", mailbox, problem)
     now = clock.now()
-    mailbox.failures = mailbox.failures + 1 if problem else 0
+    mailbox.failures = failures
     mailbox.problem, mailbox.polled_at = problem[:500], now
     mailbox.next_poll_at = now + min(EVERY * 2 ** min(mailbox.failures, 10), LONGEST)
     mailbox.save(update_fields=["failures", "problem", "polled_at", "next_poll_at", "stumbles"])
@@ -148,25 +145,31 @@ def logged_in(mailbox: Mailbox) -> Iterator[imaplib.IMAP4]:
             server.shutdown()
 
 
-def _imap(mailbox: Mailbox) -> int:
+def _imap(mailbox: Mailbox) -> tuple[int, str]:
+    """How many mails were fetched, and the folder that there is not: it keeps nobody from the others."""
+    fetched, problem = 0, ""
     with logged_in(mailbox) as server:
         if mailbox.done_folder:
             # It may be there already.
             server.create(quoted(mailbox.done_folder))
-        return sum(_folder(server, mailbox, folder) for folder in mailbox.folder_names)
+        for folder in mailbox.folder_names:
+            if server.select(quoted(folder))[0] == "OK":
+                fetched += _folder(server, mailbox, folder)
+            else:
+                problem = problem or _("There is no folder “%(folder)s”.") % {"folder": folder}
+    return fetched, problem
 
 
 def _folder(server: imaplib.IMAP4, mailbox: Mailbox, folder: str) -> int:
-    if server.select(quoted(folder))[0] != "OK":
-        raise Failed(_("There is no folder “%(folder)s”.") % {"folder": folder})
+    """It is selected."""
     validity = (server.response("UIDVALIDITY")[1] or [b""])[0]
     stumble = f"{folder}:{(validity or b'').decode()}"
+    numbers = {f"{stumble}:{uid.decode()}": uid.decode() for uid in server.uid("SEARCH", "UNDELETED")[1][0].split()}
+    # Of mails that somebody has taken away nothing is kept.
+    known = mailbox.stumbles.items()
+    mailbox.stumbles = {key: tries for key, tries in known if key in numbers or not key.startswith(f"{folder}:")}
     done: list[str] = []
-    for uid in server.uid("SEARCH", "UNDELETED")[1][0].split()[:MOST]:
-        number = uid.decode()
-        key = f"{stumble}:{number}"
-        if mailbox.stumbles.get(key, 0) >= TRIES:
-            continue
+    for key, number in [pair for pair in numbers.items() if mailbox.stumbles.get(pair[0], 0) < Mailbox.TRIES][:MOST]:
         raw = _fetch(server, number)
         if raw is None:
             mailbox.stumbles[key] = mailbox.stumbles.get(key, 0) + 1
@@ -210,7 +213,7 @@ class _POP3(poplib.POP3):
         return _dial(self.mailbox)
 
 
-def _pop3(mailbox: Mailbox) -> int:
+def _pop3(mailbox: Mailbox) -> tuple[int, str]:
     server = _POP3(mailbox)
     try:
         if mailbox.security == Mailbox.Security.STARTTLS:
@@ -220,10 +223,8 @@ def _pop3(mailbox: Mailbox) -> int:
         server.user(mailbox.username)
         server.pass_(mailbox.secrets.get("password", ""))
         fetched = 0
-        for line in server.list()[1][:MOST]:
-            number, size = map(int, line.split()[:2])
-            if size > LARGEST:
-                continue
+        sizes = [tuple(map(int, line.split()[:2])) for line in server.list()[1]]
+        for number in [number for number, size in sizes if size <= LARGEST][:MOST]:
             _take(b"\r\n".join(server.retr(number)[1]) + b"\r\n", mailbox)
             server.dele(number)
             fetched += 1
@@ -232,7 +233,7 @@ def _pop3(mailbox: Mailbox) -> int:
         server.close()
         raise
     server.quit()
-    return fetched
+    return fetched, ""
 
 
 def _take(raw: bytes, mailbox: Mailbox) -> None:

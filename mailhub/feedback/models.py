@@ -41,6 +41,8 @@ class Mailbox(models.Model):
         PAUSED = "paused", _("paused")  # staff stopped it
 
     MOVES: ClassVar = {Status.ACTIVE: {Status.PAUSED}, Status.PAUSED: {Status.ACTIVE}}
+    # Of a mail that cannot be fetched, before it is passed over.
+    TRIES = 3
     PORTS: ClassVar = {
         (Protocol.IMAP, Security.TLS): 993,
         (Protocol.IMAP, Security.STARTTLS): 143,
@@ -114,6 +116,11 @@ class Mailbox(models.Model):
     @property
     def folder_names(self) -> list[str]:
         return [line.strip() for line in self.folders.splitlines() if line.strip()] or ["INBOX"]
+
+    @property
+    def left(self) -> int:
+        """Mails that could not be fetched, for their size or else, and stay at the server."""
+        return sum(tries >= self.TRIES for tries in self.stumbles.values())
 
     @property
     def port_number(self) -> int:

@@ -51,7 +51,7 @@ NEEDS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "parked": (lambda: parked("a").save(), "1 event was told by services", 1),
     "stuck": (lambda: stuck("a").save(), "1 callback was set aside", 1),
     "refused": (refused, "The last callback for the relay “Main” was refused.", 0),
-    "closed": (closed, "Nothing is fetched from the mailbox “Bounces”: Login failed", 0),
+    "closed": (closed, "The mailbox “Bounces” cannot be looked into as it should be: Login failed", 0),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imaplib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -75,14 +76,16 @@ def test_a_bounce_is_fetched_recorded_and_gone(server: Dovecot, message: Message
 
 
 def test_read_mails_are_moved_where_that_is_wished_and_other_folders_are_looked_into(server: Dovecot, message: Message) -> None:
-    box = mailbox(server, done_folder="Done", folders="INBOX\nJunk")
-    # Dovecot makes the folder when it is first asked to.
-    mailboxes.poll(box)
-    assert box.problem == "There is no folder “Junk”."
-    box.folders = "INBOX"
+    box = mailbox(server, done_folder="Done", folders="Bounced\nINBOX\nJunk")
+    with imaplib.IMAP4("127.0.0.1", server.imap) as staff:
+        staff.login(USER, PASSWORD)
+        staff.create("Junk")
     server.put(returned(message))
-    assert mailboxes.poll(box) == 1
-    assert (server.mails(), len(server.mails("Done"))) == ([], 1)
+    server.put(b"Subject: hello\r\n\r\n", "Junk")
+    # A folder that there is not is told, and keeps nobody from the others, or longer than usual.
+    assert mailboxes.poll(box) == 2
+    assert (box.problem, box.failures) == ("There is no folder “Bounced”.", 0)
+    assert (server.mails(), server.mails("Junk"), len(server.mails("Done"))) == ([], [], 2)
 
 
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
@@ -113,14 +116,31 @@ def test_a_mail_that_was_stored_and_not_removed_is_recorded_once(server: Dovecot
 
 
 def test_a_mail_that_is_too_large_is_passed_over_and_the_others_come(
-    server: Dovecot, message: Message, monkeypatch: pytest.MonkeyPatch
+    server: Dovecot, message: Message, monkeypatch: pytest.MonkeyPatch, admin_client: Client
 ) -> None:
     monkeypatch.setattr(mailboxes, "LARGEST", 20_000)
+    # Those in front take nobody's place.
+    monkeypatch.setattr(mailboxes, "MOST", 1)
     server.put(b"Subject: large\r\n\r\n" + b"x" * 30_000)
     server.put(returned(message))
     box = mailbox(server)
-    assert [mailboxes.poll(box) for _time in range(4)] == [1, 0, 0, 0]
-    assert list(box.stumbles.values()) == [mailboxes.TRIES]
+    assert [mailboxes.poll(box) for _time in range(5)] == [0, 0, 0, 1, 0]
+    assert (list(box.stumbles.values()), box.left) == ([Mailbox.TRIES], 1)
+    assert len(server.mails()) == 1
+    assert "1 mail stays at the server" in admin_client.get(reverse("admin:feedback_mailbox_changelist")).content.decode()
+    # Once somebody has taken it away nothing of it is kept.
+    for path in server._maildir("INBOX").glob("*/*.test*"):
+        path.unlink()
+    mailboxes.poll(box)
+    assert (box.stumbles, box.left) == ({}, 0)
+
+
+def test_mails_that_are_too_large_take_nobodys_place_by_pop3(server: Dovecot, message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "LARGEST", 20_000)
+    monkeypatch.setattr(mailboxes, "MOST", 1)
+    server.put(b"Subject: large\r\n\r\n" + b"x" * 30_000)
+    server.put(returned(message))
+    assert mailboxes.poll(mailbox(server, protocol="pop3", port=server.pop3)) == 1
     assert len(server.mails()) == 1
 
 

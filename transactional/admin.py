@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -32,7 +33,7 @@ View = Callable[..., HttpResponseBase]
 class ProjectAdmin(ExplainedDeletion[Project]):
     lead = _("Sites that hand mail in, the senders they may use, and what lets them in.")
     empty_hint = _("A project is a site that sends mail through MailHub: orders, registrations, password resets.")
-    list_display = ("name", "sender_count", "credential_count", "created_at")
+    list_display = ("name", "sender_count", "credential_count", "used_at")
     search_fields = ("name",)
     form = ProjectForm
     fieldsets = (
@@ -64,7 +65,7 @@ class ProjectAdmin(ExplainedDeletion[Project]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
         counted = {"sender_number": Count("senders", distinct=True), "credential_number": Count("credentials", distinct=True)}
-        return super().get_queryset(request).annotate(**counted)
+        return super().get_queryset(request).annotate(**counted, last_used_at=Max("credentials__last_used_at"))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -81,6 +82,10 @@ class ProjectAdmin(ExplainedDeletion[Project]):
     def credential_count(self, project: Any) -> int:
         return project.credential_number  # type: ignore[no-any-return]
 
+    @admin.display(description=_("last used"), ordering="last_used_at")
+    def used_at(self, project: Any) -> datetime | None:
+        return project.last_used_at  # type: ignore[no-any-return]
+
 
 # ----------------------------------------------------------------------------------------------------------------- templates
 
@@ -90,7 +95,7 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
     lead = _("Words of transactional mails, by key and language. Sites send the data for their placeholders.")
     empty_hint = _("Sites can send finished mails, or name a template and send the data alone. The samples show how one is written.")
     form = TemplateForm
-    list_display = ("key", "language", "subject", "state", "changed_at")
+    list_display = ("title", "language", "state", "changed_at")
     list_filter = ("language", "format")
     list_select_related = ("published",)
     search_fields = ("key", "subject")
@@ -132,6 +137,10 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
             return redirect("admin:transactional_template_publish", obj.pk)
         return super().response_change(request, obj)
 
+    @admin.display(description=_("key"), ordering="key")
+    def title(self, template: Template) -> SafeString:
+        return two_lines(template.key, template.subject)
+
     @admin.display(description=_("state"))
     def state(self, template: Template) -> SafeString:
         if template.published is None:
@@ -158,6 +167,8 @@ class SubmissionAdmin(BigTableAdmin[Submission]):
     lead = _("What sites handed in, the newest first.")
     empty_hint = _("What sites hand in shows here.")
     list_display = ("subject", "to", "accepted_at")
+    # Index transactional_submission_of.
+    list_filter = ("project",)
     list_select_related = ("project", "content")
     search_fields = ("content__public_id",)
     search_help_text = _("The number that the site was told: “queued as …”")

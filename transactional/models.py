@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from mailhub.delivery import formats, prepare
 from mailhub.delivery.formats import Format
 from mailhub.delivery.models import Content
+from mailhub.lib import clock
 from mailhub.lib.headers import one_line
 from mailhub.senders.models import Sender
 from transactional import variables
@@ -160,6 +161,10 @@ class Credential(models.Model):
         secret = f"mh_{secrets.token_hex(4)}_{secrets.token_urlsafe(24)}"
         self.prefix, self.digest = secret[:11], hashlib.sha256(secret.encode()).hexdigest()
         return secret
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= clock.now()
 
     def is_for(self, client: str) -> bool:
         """Whether the secret is taken from this IP address."""

@@ -36,7 +36,7 @@ class EndpointAdmin(ExplainedDeletion[Endpoint]):
     deleted_too = ("deliveries",)
 
     class Media:
-        css = {"all": ["relays/admin.css"]}
+        css = {"all": ["relays/admin.css", "webhooks/admin.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: View, **arguments: str) -> URLPattern:

@@ -112,8 +112,9 @@ class Delivery(models.Model):
 
     class Status(models.TextChoices):
         PENDING = "pending", pgettext_lazy("webhook post", "waiting")  # made; not taken yet
-        DELIVERED = "delivered", _("delivered")  # answered with 2xx
-        REFUSED = "refused", _("refused")  # not taken and not tried again: a test, or an event that the other side refuses by itself
+        DELIVERED = "delivered", pgettext_lazy("webhook post", "taken")  # answered with 2xx
+        # And not tried again: a test, an event that the other side refuses by itself, or what staff passed over.
+        REFUSED = "refused", pgettext_lazy("webhook post", "not taken")
 
     endpoint = models.ForeignKey(Endpoint, models.CASCADE, db_index=False, related_name="deliveries", verbose_name=_("webhook"))
     # The webhook-id: the same on every try.

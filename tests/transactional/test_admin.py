@@ -83,7 +83,10 @@ def test_a_project_names_its_senders(admin_client: Client, sender: Sender) -> No
     looked_up = {"app_label": "transactional", "model_name": "project", "field_name": "senders", "term": "shop"}
     found = admin_client.get(reverse("admin:autocomplete"), looked_up).json()["results"]
     assert [row["id"] for row in found] == [str(sender.pk)]
-    admin_client.post(reverse("admin:transactional_project_add"), {"name": "Tea shop", "senders": [sender.pk], "from_policy": "keep"})
+    admin_client.post(
+        reverse("admin:transactional_project_add"),
+        {"name": "Tea shop", "senders": [sender.pk], "from_policy": "keep", "suppression_scope": "all"},
+    )
     assert list(Project.objects.get().senders.all()) == [sender]
 
 

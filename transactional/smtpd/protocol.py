@@ -76,6 +76,9 @@ class Bad(Exception):
 
 
 class Connection(SMTP):
+    """Of the submission server. Another kind of server (mailhub/bounced.py) makes its own of whom it lets in (`may_log_in`, `until`, `let_in`),
+    what it does with a mail (`read_mail`, `hand_in`, `tell`), and commands."""
+
     # aiosmtpd makes them when there is a connection, and nothing here happens before that.
     session: Session
     envelope: Envelope
@@ -123,22 +126,22 @@ class Connection(SMTP):
     def _reset_timeout(self, duration: float | None = None) -> None:
         """One timer serves all: it looks whether the deadline has moved meanwhile."""
         self._deadline = self.loop.time() + (duration or IDLE)
-        if self._timeout_handle is None or self._timeout_handle.when() > self._until:
+        if self._timeout_handle is None or self._timeout_handle.when() > self.until:
             self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
-        self._timeout_handle = self.loop.call_at(self._until, self._timeout_cb)
+        self._timeout_handle = self.loop.call_at(self.until, self._timeout_cb)
 
     def _timeout_cb(self) -> None:
-        if self.loop.time() < self._until:
+        if self.loop.time() < self.until:
             self._set_timer()
         else:
             self.end(421, "4.4.2", "Too slow, closing the connection")
 
     @property
-    def _until(self) -> float:
+    def until(self) -> float:
         return self._deadline if self.credential else min(self._deadline, self._log_in_by)
 
     def leave(self) -> None:
@@ -254,11 +257,11 @@ class Connection(SMTP):
         await method(argument)
 
     async def smtp_HELO(self, name: str) -> None:
-        self._introduce(name, extended=False)
+        self.introduce(name, extended=False)
         await self.push(f"250 {self.server.name}")
 
     async def smtp_EHLO(self, name: str) -> None:
-        self._introduce(name, extended=True)
+        self.introduce(name, extended=True)
         offers = [
             self.server.name,
             "PIPELINING",
@@ -276,7 +279,7 @@ class Connection(SMTP):
             await self.push(f"250-{offer}")
         await self.push(f"250 {offers[-1]}")
 
-    def _introduce(self, name: str, *, extended: bool) -> None:
+    def introduce(self, name: str, *, extended: bool) -> None:
         if not name:
             raise Bad(501, "5.5.4", "Say who you are: EHLO name.example")
         self.envelope = Envelope()
@@ -383,7 +386,7 @@ class Connection(SMTP):
             raise Hangup(421, "4.7.0", "Too many failures to log in")
         raise Bad(535, "5.7.8", "User name or password is wrong. They are those of an SMTP credential of your project in MailHub")
 
-    def _let_in(self) -> Credential:
+    def let_in(self) -> Credential:
         if not self.session.host_name:
             raise Bad(503, "5.5.1", "EHLO first")
         if self.credential is None:
@@ -393,7 +396,7 @@ class Connection(SMTP):
     # -------------------------------------------------------------------------------------------------------------------- a mail
 
     async def smtp_MAIL(self, argument: str) -> None:
-        credential = self._let_in()
+        credential = self.let_in()
         if self.envelope.mail_from is not None:
             raise Bad(503, "5.5.1", "There is a sender already")
         path, given = read_path("FROM:", argument)
@@ -409,7 +412,7 @@ class Connection(SMTP):
         await self.answer(250, "2.1.0", "OK")
 
     async def smtp_RCPT(self, argument: str) -> None:
-        credential = self._let_in()
+        credential = self.let_in()
         if self.envelope.mail_from is None:
             raise Bad(503, "5.5.1", "MAIL first")
         path, given = read_path("TO:", argument)
@@ -436,7 +439,7 @@ class Connection(SMTP):
             raise Bad(553, enhanced, error.messages[0]) from None
 
     async def smtp_DATA(self, argument: str) -> None:
-        credential = self._let_in()
+        credential = self.let_in()
         self._nothing_after("DATA", argument)
         if not self.envelope.rcpt_tos:
             raise Bad(503, "5.5.1", "RCPT first")
@@ -445,15 +448,15 @@ class Connection(SMTP):
         self._idle = False
         try:
             await self.push("354 End the mail with a line of one dot")
-            raw = await self._mail()
-            outcome = await self._hand_in(raw, credential)
+            raw = await self.read_mail()
+            outcome = await self.hand_in(raw, credential)
         finally:
             self._idle = True
             self.server.holds(self, 0)
             self.envelope = Envelope()
-        await self._tell(outcome)
+        await self.tell(outcome)
 
-    async def _mail(self) -> bytes:
+    async def read_mail(self) -> bytes:
         """All up to CRLF.CRLF, and to nothing that only looks like it; without dot-stuffing. Raises Bad for more than is taken."""
         # The first line begins behind a CRLF, too: that of DATA.
         held = bytearray(b"\r\n") + self._rest
@@ -487,7 +490,7 @@ class Connection(SMTP):
             return too_large()
         return no_room() if len(held) > 2 * CHUNK and self.server.full else None
 
-    async def _hand_in(self, raw: bytes, credential: Credential) -> Submission | NotAccepted:
+    async def hand_in(self, raw: bytes, credential: Credential) -> Submission | NotAccepted:
         envelope = self.envelope
         arrival = mail.Arrival(
             helo=self.session.host_name or "",
@@ -520,7 +523,7 @@ class Connection(SMTP):
         except Unavailable:
             raise Bad(451, "4.3.0", "Mail cannot be stored at present, please try again later") from None
 
-    async def _tell(self, outcome: Submission | NotAccepted) -> None:
+    async def tell(self, outcome: Submission | NotAccepted) -> None:
         if isinstance(outcome, Submission):
             self._refusals = 0
             await self.answer(250, "2.0.0", f"queued as {outcome.content.public_id}")

@@ -226,7 +226,7 @@ class Server:
         """Who logs in. Raises DatabaseError."""
         client = client_of(peer)
         keys = self._keys(client, user)
-        found = await self._look(credentials.recognise, password, Credential.Kind.SMTP, peer)
+        found = await self.look_up(credentials.recognise, password, Credential.Kind.SMTP, peer)
         if found is None or found.prefix != user.strip().lower():
             self.throttle.failed(keys)
             logger.warning("failed to log in: user %s from %s", ascii(user[:100]), peer)
@@ -241,12 +241,12 @@ class Server:
         key = (credential.project_id, address)
         if not address or self._permitted.get(key, 0.0) > self.loop.time():
             return None
-        refusal = await self._look(envelope_sender, credential, address)
+        refusal = await self.look_up(envelope_sender, credential, address)
         if refusal is None:
             remember(self._permitted, key, self.loop.time() + BELIEVED)
         return refusal
 
-    def _look(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    def look_up(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         return self.loop.run_in_executor(self._lookers, partial(looked_up, partial(function, *args, **kwargs)))
 
 

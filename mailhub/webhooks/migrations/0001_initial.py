@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True, verbose_name='webhook-id')),
                 ('kind', models.CharField(choices=[('events', 'events'), ('test', 'test')], default='events', max_length=10, verbose_name='kind')),
-                ('status', models.CharField(choices=[('pending', 'waiting'), ('delivered', 'delivered'), ('refused', 'refused')], default='pending', max_length=10, verbose_name='status')),
+                ('status', models.CharField(choices=[('pending', 'waiting'), ('delivered', 'taken'), ('refused', 'not taken')], default='pending', max_length=10, verbose_name='status')),
                 ('first_event', models.BigIntegerField(default=0)),
                 ('last_event', models.BigIntegerField(default=0)),
                 ('count', models.PositiveIntegerField(default=0, verbose_name='number of events')),

@@ -50,7 +50,7 @@ class Connection(protocol.Connection):
         return False
 
     @property
-    def _until(self) -> float:
+    def until(self) -> float:
         # Nobody has to log in by a time.
         return self._deadline
 
@@ -72,7 +72,7 @@ class Connection(protocol.Connection):
             raise Bad(500, "5.5.1", f"There is no {command} here: this port speaks {'LMTP' if self.server.lmtp else 'SMTP'}")
 
     async def _offer(self, name: str) -> None:
-        self._introduce(name, extended=True)
+        self.introduce(name, extended=True)
         offers = ["PIPELINING", f"SIZE {contents.LARGEST_MAIL}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if not self.encrypted:
             offers.append("STARTTLS")
@@ -83,12 +83,12 @@ class Connection(protocol.Connection):
     async def smtp_AUTH(self, argument: str) -> NoReturn:
         raise Bad(503, "5.5.1", "Nobody logs in here")
 
-    def _let_in(self) -> Any:
+    def let_in(self) -> Any:
         if not self.session.host_name:
             raise Bad(503, "5.5.1", f"{'LHLO' if self.server.lmtp else 'EHLO'} first")
 
     async def smtp_MAIL(self, argument: str) -> None:
-        self._let_in()
+        self.let_in()
         if self.envelope.mail_from is not None:
             raise Bad(503, "5.5.1", "There is a sender already")
         path, given = read_path("FROM:", argument)
@@ -98,7 +98,7 @@ class Connection(protocol.Connection):
         await self.answer(250, "2.1.0", "OK")
 
     async def smtp_RCPT(self, argument: str) -> None:
-        self._let_in()
+        self.let_in()
         if self.envelope.mail_from is None:
             raise Bad(503, "5.5.1", "MAIL first")
         path, given = read_path("TO:", argument)
@@ -125,13 +125,13 @@ class Connection(protocol.Connection):
                 await self.answer(*bad.said)
             raise
 
-    async def _mail(self) -> bytes:
+    async def read_mail(self) -> bytes:
         if self.server.lmtp:
             # RFC 2033 section 4.2: from here on a reply for each recipient, in their order.
             self._owed = len(self.envelope.rcpt_tos)
-        return await super()._mail()
+        return await super().read_mail()
 
-    async def _hand_in(self, raw: bytes, credential: Any) -> Any:
+    async def hand_in(self, raw: bytes, credential: Any) -> Any:
         """Stored for each recipient; returns whether, for each."""
         head = raw.partition(b"\r\n\r\n")[0]
         if len(head) > LARGEST_HEADER:
@@ -147,7 +147,7 @@ class Connection(protocol.Connection):
             for recipient in self.envelope.rcpt_tos
         ]
 
-    async def _tell(self, outcome: Any) -> None:
+    async def tell(self, outcome: Any) -> None:
         if not self.server.lmtp:
             if not all(outcome):
                 # It comes again for all of them, and counts once for those who have it.
@@ -179,7 +179,7 @@ class BounceServer(Server):
             # RFC 5321 section 4.5.1: without a domain, too.
             return True
         if self.loop.time() > self._loaded_at + BELIEVED:
-            self._domains = await self._look(bounce_domains)
+            self._domains = await self.look_up(bounce_domains)
             self._loaded_at = self.loop.time()
         if domain not in self._domains:
             return address.lower() in settings.MAILHUB_REPORT_ADDRESSES
@@ -189,7 +189,7 @@ class BounceServer(Server):
         """Whether it is committed."""
         deed = partial(incoming.take, raw, IncomingMail.Source.SMTP, rcpt_to=recipient, mail_from=sender)
         try:
-            await self._look(deed)
+            await self.look_up(deed)
         except DatabaseError as error:
             logger.error("a mail that came back cannot be stored, it is put off: %s", error)
             return False

@@ -76,8 +76,8 @@ class Bad(Exception):
 
 
 class Connection(SMTP):
-    """Of the submission server. Another kind of server (mailhub/bounced.py) makes its own of whom it lets in (`may_log_in`, `until`, `let_in`),
-    what it does with a mail (`read_mail`, `hand_in`, `tell`), and commands."""
+    """Of the submission server. Another kind of server (mailhub/bounced.py) has its own of whom it lets in (`may_log_in`, `until`,
+    `let_in`), what it does with a mail (`read_mail`, `hand_in`, `tell`), and commands."""
 
     # aiosmtpd makes them when there is a connection, and nothing here happens before that.
     session: Session

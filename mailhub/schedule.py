@@ -45,7 +45,7 @@ SCHEDULE: dict[str, Nightly | Every] = {
     "campaigns.tasks.audit": Nightly(3, 20),
     "mailhub.delivery.tasks.prune": Nightly(3, 30),
     "mailhub.delivery.tasks.advance_moves": Every(5),
-    "mailhub.delivery.tasks.count_carried": Every(5),
+    "mailhub.delivery.tasks.count_carried": Every(1),
     "mailhub.delivery.tasks.record_hits": Every(1),
     "transactional.tasks.prune": Nightly(3, 50),
     "mailhub.feedback.tasks.prune": Nightly(3, 55),

@@ -122,8 +122,7 @@ class MessageList(Newest):
                 found = span.within(found, "created_at")
             return self._of(beyond, found, span).filter(**({"content__subject__icontains": subject} if subject else {}))
         if beyond:
-            found = self._of(beyond, found, span)
-            return found.filter(content__subject__icontains=subject) if subject else found
+            return self._of(beyond, found, span, subject)
         if subject:
             # Of the contents' own table, which holds a campaign's once.
             self.of_contents = True
@@ -158,8 +157,9 @@ class MessageList(Newest):
             return self.within_window(found, rows, "content_id") if asked else found
         return self.within_window(found, Message.objects.all()) if self.get_filters_params() else found
 
-    def _of(self, beyond: Sequence[Beyond], found: QuerySet[Message], span: search.Span) -> QuerySet[Message]:
-        """Those of `found` of which upper packages know what is asked for: the newest contents of each, MOST_FOUND at most."""
+    def _of(self, beyond: Sequence[Beyond], found: QuerySet[Message], span: search.Span, subject: str = "") -> QuerySet[Message]:
+        """Those of `found` of which upper packages know what is asked for: the newest contents of each, MOST_FOUND at most. `subject` is
+        looked for among the newest of these."""
         if not beyond:
             return found
         rows, moment = beyond[0].everything()
@@ -168,6 +168,8 @@ class MessageList(Newest):
             rows = self.within_window(rows, rows.model._base_manager.all() if not span else rows)
         for spec in beyond:
             rows = spec.narrowed(rows)
+        if subject:
+            rows = self.within_places(rows, rows, "pk", STATE_WINDOW).filter(content__subject__icontains=subject)
         contents = list(rows.values_list("content", flat=True)[:MOST_FOUND])
         self.of_contents = len(contents) == MOST_FOUND
         # Index delivery_message_content: a probe a content.

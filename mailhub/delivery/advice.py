@@ -158,7 +158,7 @@ class Row:
 def report(now: datetime) -> tuple[list[datetime], list[Row]]:
     """Months, and what was carried in them; those with the most mail first. A name that is gone is told by its number."""
     starts = months(now)
-    found = carried.months(starts[0])
+    found = carried.months(starts)
     pairs = {(sender, relay) for _month, sender, relay in found}
     senders: Mapping[int, str] = dict(Sender.objects.values_list("pk", "email"))
     relays: Mapping[int, str] = dict(Relay.objects.values_list("pk", "name"))

@@ -10,8 +10,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 
 from django.db.models import Count, F, Q, QuerySet, Sum
-from django.db.models.functions import TruncHour, TruncMonth
-from django.utils import timezone
+from django.db.models.functions import TruncHour
 
 from mailhub.delivery import upto
 from mailhub.delivery.models import Attempt, Carried, CarriedUpTo, Message
@@ -90,15 +89,16 @@ def of(sender: int, relays: Sequence[int], streams: Sequence[str], since: dateti
     return found
 
 
-def months(since: datetime) -> dict[tuple[datetime, int, int], Load]:
-    """By month of the site's calendar, sender and relay, for the hours from `since` on."""
+def months(starts: Sequence[datetime]) -> dict[tuple[datetime, int, int], Load]:
+    """By month, sender and relay. `starts`: the first moments of the months, of the site's calendar, one after the other; the last is the
+    present one. A statement a month is half the work of one that tells months apart row by row."""
     found: dict[tuple[datetime, int, int], Load] = {}
-    rows = Carried.objects.filter(hour__gte=hour_of(since)).order_by().annotate(month=TruncMonth("hour"))
-    for month, sender, relay, *sums in rows.values_list("month", "sender_key", "relay_key").annotate(*(Sum(name) for name in COLUMNS)):
-        found[month, sender, relay] = Load(*sums)
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        rows = Carried.objects.filter(hour__gte=hour_of(start), **({"hour__lt": hour_of(end)} if end else {})).order_by()
+        for sender, relay, *sums in rows.values_list("sender_key", "relay_key").annotate(*(Sum(name) for name in COLUMNS)):
+            found[start, sender, relay] = Load(*sums)
     for (sender, relay, _stream, hour), load in _uncounted().items():
-        month = timezone.localtime(hour).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        if hour >= hour_of(since):
+        if month := next((start for start in reversed(starts) if hour >= hour_of(start)), None):
             found[month, sender, relay] = found.get((month, sender, relay), Load()) + load
     return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
+from django.db import connection
 from django.db.models import Q, QuerySet
 
 from mailhub.delivery import workers
@@ -115,31 +116,30 @@ def waiting(now: datetime) -> Iterator[Found]:
 
 
 def oldest(rule: Rule) -> datetime | None:
-    """Since when the transactional mail is due that has been so for longest.
-
-    Index delivery_message_lane: one probe for each lane with mail that waits, and none more for what waits behind it."""
-    found: datetime | None = None
-    for sender, source, destination in lanes():
-        if rule.destination_id in (None, destination):
-            rows = transactional().filter(sender=sender, source_ref=source, destination=destination).order_by("next_attempt_at")
-            due = rows.values_list("next_attempt_at", flat=True).first()
-            found = min(filter(None, [found, due]), default=None)
-    return found
+    """Since when the transactional mail is due that has been so for longest."""
+    return min((due for *_lane, destination, due in lanes() if rule.destination_id in (None, destination)), default=None)
 
 
-# What a lane of transactional mail is, in the order of its index. Of keys the columns: a model's own order would be another.
-LANE = ("sender_id", "source_ref", "destination_id")
+# What a lane of transactional mail is, and when the first of it is due, in the order of its index. Of keys the columns: a model's own order
+# would be another.
+LANE = ("sender_id", "source_ref", "destination_id", "next_attempt_at")
 
 
-def lanes() -> list[tuple[int, int, str]]:
-    """Senders, sites and destinations with transactional mail that waits, each found by the one before: index delivery_message_lane."""
-    found: list[tuple[int, int, str]] = []
-    key = _first(transactional())
-    while key and len(found) < LANES:
-        found.append(key)
-        sender, source, destination = key
+def lanes() -> list[tuple[int, int, str, datetime]]:
+    """Senders, sites and destinations with transactional mail that waits, and since when it is due; the first LANES of them.
+
+    Index delivery_message_lane: one probe for each, and none more for what waits behind it. On PostgreSQL in one statement."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(IN_TURN, [LANES])
+            return cursor.fetchall()
+    found: list[tuple[int, int, str, datetime]] = []
+    following = _first(transactional())
+    while following and len(found) < LANES:
+        found.append(following)
+        sender, source, destination, _due = following
         rows = transactional().filter(sender=sender)
-        key = (
+        following = (
             _first(rows.filter(source_ref=source, destination__gt=destination))
             or _first(rows.filter(source_ref__gt=source))
             or _first(transactional().filter(sender__gt=sender))
@@ -147,8 +147,23 @@ def lanes() -> list[tuple[int, int, str]]:
     return found
 
 
-def _first(rows: QuerySet[Message]) -> tuple[int, int, str] | None:
+def _first(rows: QuerySet[Message]) -> tuple[int, int, str, datetime] | None:
     return rows.order_by(*LANE).values_list(*LANE).first()
+
+
+_NEXT = f"""
+SELECT {", ".join(LANE)} FROM delivery_message WHERE stream = 'transactional' AND status IN ('queued', 'deferred') {{after}}
+ORDER BY {", ".join(LANE)} LIMIT 1
+"""  # noqa: S608  of the words above
+IN_TURN = f"""
+WITH RECURSIVE lane AS (
+    ({_NEXT.format(after="")})
+    UNION ALL
+    SELECT following.* FROM lane CROSS JOIN LATERAL (
+        {_NEXT.format(after="AND (sender_id, source_ref, destination_id) > (lane.sender_id, lane.source_ref, lane.destination_id)")}
+    ) AS following
+) SELECT * FROM lane LIMIT %s
+"""  # noqa: S608  of the words above
 
 
 def transactional() -> QuerySet[Message]:

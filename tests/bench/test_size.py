@@ -80,7 +80,7 @@ def test_a_data_set_is_as_mailhub_would_have_left_it() -> None:
     assert counted["accepted"] == Attempt.objects.filter(outcome="sent").count()
     assert counted["refused"] == Attempt.objects.filter(outcome="refused").count()
     assert counted["complained"] == Message.objects.filter(status="complained").count()
-    loads = carried.months(clock.now() - timedelta(days=dataset.DAYS + 1))
+    loads = carried.months([clock.now() - timedelta(days=dataset.DAYS + 1)])
     assert carried.total(loads.values()).accepted == counted["accepted"]
     assert Delivery.objects.filter(status="refused").exists() and not Delivery.objects.filter(created_at__gt=clock.now()).exists()
     # What waits keeps what it needs, and what is old has forgotten it.

@@ -266,7 +266,7 @@ def test_the_report_tells_what_each_carried_since_the_start(relay: Relay, new: R
     count_all()
     assert dict(moves.report(move)) == expected
     month = timezone.localtime().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    assert carried.months(month)[month, sender.pk, relay.pk].accepted == len(one) + 2
+    assert carried.months([month])[month, sender.pk, relay.pk].accepted == len(one) + 2
 
 
 def count_all() -> None:

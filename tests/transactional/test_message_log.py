@@ -6,8 +6,11 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -57,6 +60,7 @@ def test_messages_are_found_by_project_template_and_tag(admin_client: Client, pr
     assert found(admin_client, tag="invoice") == "b"
     assert found(admin_client, tag="voice") == ""
     assert found(admin_client, tag="2026", project=other.pk, state="waiting", subject="bean") == "b"
+    assert found(admin_client, project=other.pk, subject="bean") == "b" and found(admin_client, project=project.pk, subject="bean") == ""
     assert found(admin_client, project=other.pk, q="b@") == "b" and found(admin_client, project=other.pk, q="a@") == ""
 
 
@@ -95,3 +99,15 @@ def test_a_projects_and_a_templates_mails_are_found_by_their_indexes(project: Pr
     ):
         plan = rows.values("content")[:1000].explain()
         assert f"Index Scan Backward using {index}" in plan and "Sort" not in plan, plan
+    # A subject is looked for among so many of them; each by its key.
+    asked = RequestFactory().get("/", {"project": project.pk, "subject": "bean"})
+    asked.user = User(is_superuser=True, is_active=True)
+    with CaptureQueriesContext(connection) as context:
+        admin.site.get_model_admin(Message).get_changelist_instance(asked)
+    looked = [query["sql"] for query in context.captured_queries if "LIKE UPPER" in query["sql"]]
+    assert looked
+    with connection.cursor() as cursor:
+        for sql in looked:
+            cursor.execute("EXPLAIN (COSTS OFF) " + sql.replace("%", "%%"), [])
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "using transactional_submission_of" in plan and "using delivery_content_pkey" in plan and "Seq Scan" not in plan, plan

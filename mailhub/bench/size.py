@@ -20,7 +20,7 @@ from django.db.models import Q
 from campaigns import audience
 from campaigns import tasks as campaign_tasks
 from campaigns.models import Contact, MailingList
-from mailhub.bench import dataset
+from mailhub.bench import dataset, returned
 from mailhub.bench.memory import Peak
 from mailhub.bench.pages import Page, Pages
 from mailhub.bench.site import Failed, measured, tidy, working
@@ -90,7 +90,7 @@ class Measuring:
             self.site = dataset.make(dataset.Size(self.plan.messages, self.plan.contacts), self.server, self.show)
         self.site.spread(1)
         self.everybody = MailingList.objects.order_by("name")[0]
-        for part in (self.expand, self.claim, self.first_mail, self.call_pages, self.keep_house, self.forget, self.take_in):
+        for part in (self.expand, self.claim, self.first_mail, self.take_back, self.call_pages, self.keep_house, self.forget, self.take_in):
             part()
 
     def note(self, key: str, words: str, value: float | None, bar: float | None = None, *, most: bool = False, digits: int = 0) -> None:
@@ -165,6 +165,9 @@ class Measuring:
         queue.withdraw(batch)
         self.note("first_mail_s", "seconds from the launch to the first mail", seconds, FIRST_MAIL_BAR, most=True, digits=2)
         tidy("delivery_message", "delivery_attempt", "delivery_event")
+
+    def take_back(self) -> None:
+        returned.run(self.site.relays[0], self.note, self.show)
 
     # ----------------------------------------------------------------------------------------------------------------- pages
 

@@ -45,6 +45,14 @@ def person(client: Client) -> Callable[..., Client]:
     return person
 
 
+def test_the_list_counts_what_waits_and_not_what_was_taken(admin_client: Client) -> None:
+    for name, states in (("Busy", ["pending", "pending", "delivered", "refused"]), ("Idle", ["delivered"])):
+        endpoint = Endpoint.objects.create(name=name, url="https://shop.example/mail/")
+        Delivery.objects.bulk_create(Delivery(endpoint=endpoint, status=state) for state in states)
+    changelist = admin_client.get(LIST).context_data["cl"]
+    assert {endpoint.name: endpoint.pending for endpoint in changelist.result_list} == {"Busy": 2, "Idle": 0}
+
+
 def test_a_webhook_is_added_and_its_secret_shown_to_be_passed_on(admin_client: Client) -> None:
     project = Project.objects.create(name="Tea shop")
     form = {"name": "Shop", "url": "https://shop.example/mail/", "project_ref": project.pk, "types": ["bounced", "delivered"]}

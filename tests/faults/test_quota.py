@@ -17,7 +17,7 @@ from tests.smtp_server import Delay
 LIMIT = 100
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [pytest.param(0, marks=pytest.mark.long), 1, pytest.param(10, marks=pytest.mark.long)])
 def test_no_window_ever_sees_one_mail_too_many(hub: Hub, kills: int) -> None:
     """Fifty workers on one relay, some of whose clocks are an hour early or late, killed and started again."""
     server = hub.server()
@@ -37,7 +37,8 @@ def test_no_window_ever_sees_one_mail_too_many(hub: Hub, kills: int) -> None:
     for _ in range(5):
         hub.time_passes()
         time.sleep(0.2)
-    assert LIMIT / 4 < len(server.mails) <= LIMIT
+    # What was taken for mails that never left is lost with its worker.
+    assert (LIMIT / 4 if kills else 0.95 * LIMIT) <= len(server.mails) <= LIMIT
     batches.cancel(batch)
     tasks.withdraw(batch.pk)
     world.books()

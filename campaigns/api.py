@@ -19,7 +19,20 @@ from campaigns import launch, progress, subscriptions
 from campaigns.models import Campaign, Consent, Contact, MailingList, Subscription
 from mailhub.delivery.models import COUNTERS
 from mailhub.lib import clients
-from mailhub.lib.api import Fault, Paging, Problem, Schema, Scope, Strict, address_key, needs, newest_first, pointer
+from mailhub.lib.api import (
+    Fault,
+    Paging,
+    Problem,
+    Schema,
+    Scope,
+    Strict,
+    address_key,
+    cursor,
+    needs,
+    newest_first,
+    pointer,
+    read_cursor,
+)
 from mailhub.lib.states import WrongState
 
 contacts = Router(tags=["Contacts"])
@@ -42,6 +55,7 @@ class ListOut(Schema):
 
 class ListsOut(Schema):
     lists: list[ListOut]
+    next: str | None
 
 
 class SubscriptionOut(Schema):
@@ -115,19 +129,48 @@ def contact_answer(contact: Contact) -> dict[str, Any]:
 
 @contacts.get("/lists", response=ListsOut, summary="List the lists")
 @needs(Scope.CONTACTS_READ)
-def lists(request: HttpRequest) -> dict[str, Any]:
-    return {
-        "lists": [{"id": row.public_id, "name": row.name, "description": row.description} for row in MailingList.objects.order_by("name")]
-    }
+def lists(request: HttpRequest, paging: Query[Paging]) -> dict[str, Any]:
+    """The newest first, a page at a time."""
+    shown, further = newest_first(paging, MailingList.objects.all())
+    return {"lists": [{"id": row.public_id, "name": row.name, "description": row.description} for row in shown], "next": further}
+
+
+class Whom(Paging):
+    email: Annotated[str, Field(max_length=320, description="The one with this address.")] = ""
+    on_list: Annotated[UUID | None, Field(alias="list", description="Those of a list: its `id`.")] = None
+    status: Annotated[
+        Literal[tuple(Subscription.Status.values)],  # type: ignore[valid-type]
+        Field(description="Of a list: how they stand on it."),
+    ] = Subscription.Status.SUBSCRIBED
 
 
 @contacts.get("/contacts", response=ContactsOut, summary="List contacts")
 @needs(Scope.CONTACTS_READ)
-def find(request: HttpRequest, paging: Query[Paging], email: Annotated[str, Query(max_length=320)] = "") -> dict[str, Any]:
-    """The newest first, a page at a time; or the one with an address."""
-    rows = _contacts().filter(email=address_key(email, "email")) if email else _contacts()
-    shown, further = newest_first(paging, rows)
+def find(request: HttpRequest, whom: Query[Whom]) -> dict[str, Any]:
+    """The newest first, a page at a time; those of a list, or the one with an address."""
+    rows = _contacts().filter(email=address_key(whom.email, "email")) if whom.email else _contacts()
+    if whom.on_list is None:
+        shown, further = newest_first(whom, rows)
+    else:
+        shown, further = _of_list(rows, whom.on_list, whom)
     return {"contacts": [contact_answer(row) for row in shown], "next": further}
+
+
+def _of_list(rows: Any, public_id: UUID, whom: Whom) -> tuple[list[Contact], str | None]:
+    """A page of them. Raises Problem. Index campaigns_subscription_walk."""
+    try:
+        chosen = _list(public_id)
+    except Http404 as error:
+        raise Problem("invalid", str(error), [Fault("list", str(error))]) from None
+    (last,) = read_cursor(whom.cursor, int) if whom.cursor else (0,)
+    on_it = chosen.subscriptions.filter(status=whom.status)
+    if whom.email:
+        on_it = on_it.filter(contact__in=rows)
+    if last:
+        on_it = on_it.filter(contact__lt=last)
+    keys = list(on_it.order_by("-contact").values_list("contact", flat=True)[: whom.limit + 1])
+    found = rows.in_bulk(keys[: whom.limit])
+    return [found[key] for key in keys if key in found], cursor(keys[whom.limit - 1]) if len(keys) > whom.limit else None
 
 
 @contacts.post("/contacts", response={200: ContactOut, 201: ContactOut}, summary="Add or change a contact")
@@ -247,9 +290,14 @@ def campaign_answer(campaign: Campaign) -> dict[str, Any]:
 
 @campaigns.get("/campaigns", response=CampaignsOut, by_alias=True, summary="List campaigns")
 @needs(Scope.CAMPAIGNS_READ)
-def find_campaigns(request: HttpRequest, paging: Query[Paging]) -> dict[str, Any]:
+def find_campaigns(
+    request: HttpRequest,
+    paging: Query[Paging],
+    status: Annotated[Literal[tuple(Campaign.Status.values)] | None, Query(description="A state.")] = None,  # type: ignore[valid-type]
+) -> dict[str, Any]:
     """The newest first, a page at a time."""
-    shown, further = newest_first(paging, _campaigns())
+    rows = _campaigns().filter(status=status) if status else _campaigns()
+    shown, further = newest_first(paging, rows)
     return {"campaigns": [campaign_answer(row) for row in shown], "next": further}
 
 

@@ -178,7 +178,11 @@ def read_cursor(text: str, *types: type) -> list[Any]:
             return values  # type: ignore[no-any-return]
     except (ValueError, binascii.Error, RecursionError):
         pass
-    raise Problem("invalid", _("This is not the cursor of a page."), [Fault("cursor", _("Pass back what “next” held, or leave it out."))])
+    raise no_cursor()
+
+
+def no_cursor() -> Problem:
+    return Problem("invalid", _("This is not the cursor of a page."), [Fault("cursor", _("Pass back what “next” held, or leave it out."))])
 
 
 class Paging(Schema):

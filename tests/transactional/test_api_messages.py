@@ -9,6 +9,7 @@ from campaigns.models import Consent, Contact, MailingList, Subscription
 from mailhub.delivery import queue
 from mailhub.delivery.models import Event, Message, Suppression
 from mailhub.lib import clock
+from mailhub.lib.api import cursor
 from tests.transactional.api import Site
 from tests.transactional.test_api_send import MAIL
 from transactional import samples
@@ -54,6 +55,12 @@ def test_messages_are_found_by_what_is_known_of_them(site: Site) -> None:
     assert pages(site, 9, status="canceled") == [["c@example.net"]]
     assert pages(site, 9, since=(clock.now() + timedelta(hours=1)).isoformat()) == [[]]
     assert sum(pages(site, 2, until=(clock.now() + timedelta(hours=1)).isoformat()), []) != []
+    assert sum(pages(site, 1, **{"from": "SHOP@example.com", "tag": "orders"}), []) == ["A@example.net", "b@example.net"]
+    assert pages(site, 9, **{"from": "other@example.com"}) == [[]]
+    assert pages(site, 9, subject="rde", to="c@example.net") == [["c@example.net"]]
+    assert pages(site, 9, subject="tea") == [[]]
+    mail = site.get(f"messages/{old}").json()["mail"]
+    assert pages(site, 9, mail=mail) == [["c@example.net"]]
     (found,) = site.get("messages", {"tag": "vip"}).json()["messages"]
     assert (found["from"], found["tags"], found["metadata"]) == ("shop@example.com", ["order", "vip"], {"order": "7"})
 
@@ -137,7 +144,13 @@ def test_events_are_told_in_their_order(site: Site) -> None:
     message, now = Message.objects.get(), clock.now()
     for type_, moment in (("bounced", now), ("sent", now - timedelta(seconds=5))):
         Event.objects.create(message=message, type=type_, at=moment, detail="250 OK")
-    assert [event["type"] for event in site.get(f"messages/{public_id}/events").json()["events"]] == ["sent", "bounced"]
+    path = f"messages/{public_id}/events"
+    assert [event["type"] for event in site.get(path).json()["events"]] == ["sent", "bounced"]
+    first = site.get(path, {"limit": 1}).json()
+    second = site.get(path, {"limit": 1, "cursor": first["next"]}).json()
+    assert [event["type"] for page in (first, second) for event in page["events"]] == ["sent", "bounced"]
+    assert second["next"] is None
+    assert site.get(path, {"cursor": cursor(2**62, 1)}).json()["errors"][0]["parameter"] == "cursor"
 
 
 def test_templates_tell_what_has_to_be_given(site: Site) -> None:
@@ -148,6 +161,10 @@ def test_templates_tell_what_has_to_be_given(site: Site) -> None:
     assert one["version"] == 1
     assert set(one["variables"]) >= {"name"}
     assert site.get("templates/none").status_code == 404
+    page = site.get("templates", {"limit": 1}).json()
+    further = site.get("templates", {"limit": 9, "cursor": page["next"]}).json()
+    assert page["templates"] + further["templates"] == listed
+    assert further["next"] is None
 
 
 def test_statistics_count_what_became_of_the_messages(site: Site) -> None:
@@ -183,12 +200,24 @@ def test_contacts_are_added_and_changed_and_join_lists_with_their_consent(site: 
     bad = site.post("contacts", {"email": "taro@example.jp", "attributes": {"for": 1}})
     assert (bad.status_code, bad.json()["errors"][0]["pointer"]) == (422, "#/attributes")
     (listed,) = site.get("lists").json()["lists"]
+    Contact.objects.create(email="nobody@example.jp")
     consent = {"email": "taro@example.jp", "basis": "opt_in", "source": "sign-up form", "text": "News, monthly", "ip_address": "192.0.2.1"}
     assert site.post(f"lists/{listed['id']}/subscribe", {**consent, "ip_address": "x"}).status_code == 422
     joined = site.post(f"lists/{listed['id']}/subscribe", consent).json()
     assert [(row["name"], row["status"]) for row in joined["subscriptions"]] == [("News", "subscribed")]
     assert Consent.objects.get().ip_address == "192.0.2.1"
+    on_it = {"list": listed["id"]}
+    assert [row["email"] for row in site.get("contacts", on_it).json()["contacts"]] == ["taro@example.jp"]
+    assert site.get("contacts", {**on_it, "email": "nobody@example.jp"}).json()["contacts"] == []
+    assert site.get("contacts", {**on_it, "status": "unsubscribed"}).json() == {"contacts": [], "next": None}
     left = site.post(f"lists/{listed['id']}/unsubscribe", {"email": "taro@example.jp"}).json()
     assert left["subscriptions"][0]["status"] == "unsubscribed"
     assert Subscription.objects.get(list=news).status == "unsubscribed"
-    assert Contact.objects.count() == len(site.get("contacts").json()["contacts"]) == 1
+    assert Contact.objects.count() == len(site.get("contacts").json()["contacts"]) == 2
+    site.post(f"lists/{listed['id']}/subscribe", {**consent, "email": "nobody@example.jp"})
+    site.post(f"lists/{listed['id']}/subscribe", consent)
+    first = site.get("contacts", {**on_it, "limit": 1}).json()
+    second = site.get("contacts", {**on_it, "limit": 1, "cursor": first["next"]}).json()
+    assert [row["email"] for page in (first, second) for row in page["contacts"]] == ["nobody@example.jp", "taro@example.jp"]
+    assert second["next"] is None
+    assert site.get("contacts", {"list": first["contacts"][0]["id"]}).json()["errors"][0]["parameter"] == "list"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
@@ -19,7 +19,7 @@ from mailhub.delivery import queue
 from mailhub.delivery.models import WAITING, Event, Message
 from mailhub.delivery.search import Span
 from mailhub.lib import addresses
-from mailhub.lib.api import MOST, PAGE, Fault, Problem, Schema, Scope, Strict, cursor, needs, pointer, read_cursor
+from mailhub.lib.api import MOST, PAGE, Fault, Paging, Problem, Schema, Scope, Strict, cursor, needs, no_cursor, pointer, read_cursor
 from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from transactional import resending
@@ -32,10 +32,8 @@ from transactional.requests import NotAccepted
 # The same paths, with other methods.
 router = mails.router
 
-# Mails that one request looks through for what has no index of its own with the project.
+# Mails that one request looks through for what has no index with the project.
 LOOKED_AT = 20_000
-# Events of one message that are told; there are more only where a machine follows links all day.
-MOST_EVENTS = 500
 
 
 class MessageOut(Schema):
@@ -70,10 +68,14 @@ class EventOut(Schema):
 
 class EventsOut(Schema):
     events: list[EventOut]
+    next: str | None
 
 
 class Search(Schema):
     to: Annotated[str, Field(max_length=320, description="A recipient's address.")] = ""
+    mail: Annotated[UUID | None, Field(description="`id` of a mail: the messages of all its recipients.")] = None
+    sender: Annotated[str, Field(alias="from", max_length=320, description="The address that it is from.")] = ""
+    subject: Annotated[str, Field(max_length=200, description="Words that stand in the subject.")] = ""
     status: Annotated[Literal[tuple(Message.Status.values)] | None, Field(description="A state.")] = None  # type: ignore[valid-type]
     tag: Annotated[str, Field(max_length=100, description="A tag.")] = ""
     template: Annotated[str, Field(max_length=100, description="A template's key.")] = ""
@@ -95,17 +97,17 @@ def of_project(request: HttpRequest) -> QuerySet[Message]:
 @needs(Scope.MESSAGES_READ)
 def find(request: HttpRequest, search: Query[Search]) -> dict[str, Any]:
     """The project's messages, the newest mails first, a page at a time."""
-    for name in ("to", "tag", "template"):
-        if "\0" in getattr(search, name):
+    for name, given in {**search.model_dump(include={"to", "subject", "tag", "template"}), "from": search.sender}.items():
+        if "\0" in given:
             raise Problem("invalid", _("There is a NUL character in it."), [Fault(name, _("Leave it out."))])
     handed_in = _mails(request, search)
     if search.to:
-        return _to_one(request, search, handed_in)
+        return _to_one(request, search, _such(handed_in, search))
     last, after = read_cursor(search.cursor, int, int) if search.cursor else (0, 0)
-    # One more mail than is asked for, and each has a message at least, until it is forgotten.
     handed_in = handed_in.filter(pk__lte=last) if last else handed_in
-    floor = _floor(request, last) if search.tag or search.template else 0
-    found = list(handed_in.filter(pk__gte=floor).order_by("-pk")[: search.limit + 1])
+    floor = _floor(handed_in) if search.tag or search.template or search.subject or search.sender else 0
+    # One more mail than is asked for, and each has a message at least, until it is forgotten.
+    found = list(_such(handed_in.filter(pk__gte=floor), search).order_by("-pk")[: search.limit + 1])
     by_content = {submission.content_id: submission for submission in found}
     rows = of_project(request).filter(among("content_id", by_content))
     if search.status:
@@ -127,22 +129,31 @@ def find(request: HttpRequest, search: Query[Search]) -> dict[str, Any]:
 _KEYS = 2**63 - 1
 
 
-def _floor(request: HttpRequest, last: int) -> int:
-    """The key of the mail down to which a request looks; 0: there are no more. Index transactional_submission_of."""
-    rows = Submission.objects.filter(project=project_of(request)).order_by("-pk")
-    rows = rows.filter(pk__lte=last) if last else rows
-    return rows.values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1].first() or 0
-
-
 def _mails(request: HttpRequest, search: Search) -> QuerySet[Submission]:
-    """Index transactional_submission_of, or transactional_submission_by."""
+    """By what has an index: transactional_submission_of, or that of the content."""
     found = Submission.objects.filter(project=project_of(request)).select_related("content")
     found = found.defer("content__html", "content__text", "content__raw", "content__headers")
-    if search.template:
-        found = found.filter(template=search.template)
-    if search.tag:
-        found = found.filter(tags__contains=f"\n{search.tag}\n")
+    if search.mail:
+        found = found.filter(content__public_id=search.mail)
     return Span(search.since, search.until).within(found, "accepted_at")
+
+
+def _floor(handed_in: QuerySet[Submission]) -> int:
+    """The key of the mail down to which a request looks; 0: there are no more. Index transactional_submission_of."""
+    return handed_in.order_by("-pk").values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1].first() or 0
+
+
+def _such(handed_in: QuerySet[Submission], search: Search) -> QuerySet[Submission]:
+    """Those of the mails that have what no index tells of a project's."""
+    if search.template:
+        handed_in = handed_in.filter(template=search.template)
+    if search.tag:
+        handed_in = handed_in.filter(tags__contains=f"\n{search.tag}\n")
+    if search.subject:
+        handed_in = handed_in.filter(content__subject__icontains=search.subject)
+    if search.sender:
+        handed_in = handed_in.filter(content__from_email__iexact=search.sender)
+    return handed_in
 
 
 def _to_one(request: HttpRequest, search: Search, handed_in: QuerySet[Submission]) -> dict[str, Any]:
@@ -198,13 +209,33 @@ def get(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
 
 @router.get("/messages/{uuid:public_id}/events", response=EventsOut, summary="What happened to a message")
 @needs(Scope.MESSAGES_READ)
-def events(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
-    """In the order in which it happened."""
+def events(request: HttpRequest, public_id: UUID, paging: Query[Paging]) -> dict[str, Any]:
+    """In the order in which it happened, a page at a time."""
     message, _submission = one(request, public_id)
-    rows = list(message.events.order_by("-pk")[:MOST_EVENTS])
-    return {
-        "events": [{name: getattr(row, name) for name in EventOut.model_fields} for row in sorted(rows, key=lambda row: (row.at, row.pk))]
-    }
+    rows = message.events.order_by("at", "pk")
+    if paging.cursor:
+        at, last = read_cursor(paging.cursor, int, int)
+        since = _moment(at)
+        rows = rows.filter(Q(at__gt=since) | Q(at=since, pk__gt=last))
+    found = list(rows[: paging.limit + 1])
+    shown = found[: paging.limit]
+    further = cursor(_microseconds(shown[-1].at), shown[-1].pk) if len(found) > paging.limit else None
+    return {"events": [{name: getattr(row, name) for name in EventOut.model_fields} for row in shown], "next": further}
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def _moment(microseconds: int) -> datetime:
+    """Raises Problem for what is none."""
+    try:
+        return EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        raise no_cursor() from None
 
 
 @router.post("/messages/{uuid:public_id}/cancel", response=MessageOut, by_alias=True, summary="Withdraw a message")

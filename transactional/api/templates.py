@@ -7,10 +7,10 @@ from typing import Any
 
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Router
+from ninja import Query, Router
 from pydantic import Field
 
-from mailhub.lib.api import Schema, Scope, needs
+from mailhub.lib.api import Paging, Schema, Scope, cursor, needs, no_cursor, read_cursor
 from transactional import variables
 from transactional.models import Template
 
@@ -34,6 +34,7 @@ class TemplateOut(Schema):
 
 class TemplatesOut(Schema):
     templates: list[TemplateOut]
+    next: str | None
 
 
 def _published(**only: Any) -> list[dict[str, Any]]:
@@ -52,9 +53,15 @@ def _published(**only: Any) -> list[dict[str, Any]]:
 
 @router.get("/templates", response=TemplatesOut, summary="List templates")
 @needs(Scope.TEMPLATES_READ)
-def find(request: HttpRequest) -> dict[str, Any]:
-    """Those that are published, with what has to be given for them."""
-    return {"templates": _published()}
+def find(request: HttpRequest, paging: Query[Paging]) -> dict[str, Any]:
+    """Those that are published, by key, with what has to be given for them; a page at a time."""
+    (last,) = read_cursor(paging.cursor, str) if paging.cursor else ("",)
+    if "\0" in last:
+        raise no_cursor()
+    used = Template.objects.filter(published__isnull=False, key__gt=last).order_by("key").values_list("key", flat=True).distinct()
+    keys = list(used[: paging.limit + 1])
+    shown = keys[: paging.limit]
+    return {"templates": _published(key__in=shown), "next": cursor(shown[-1]) if len(keys) > paging.limit else None}
 
 
 @router.get("/templates/{slug:key}", response=TemplateOut, summary="Look at a template")

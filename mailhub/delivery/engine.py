@@ -62,7 +62,7 @@ SETTLE_EVERY = 0.1
 SETTLE_AT = 200
 # What one claim takes: a little at first, as much as the relay takes in half a second later on.
 CLAIM_LEAST = 20
-CLAIM_MOST = 500
+CLAIM_MOST = 1000
 # How many messages a drain has marked and not yet settled, at most: so many may be unknown when it is killed.
 WINDOW = 500
 # How many mails are made at a time, by two threads, since signing leaves Python to others; and how many bytes of them are held ready:

@@ -6,13 +6,12 @@ import hashlib
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 
 from mailhub.delivery import suppressions, throughput
 from mailhub.delivery.models import COUNTER_OF, Attempt, Batch, Event, Message, Suppression
@@ -79,6 +78,14 @@ class Tally:
             change[before] -= 1
             change[after] += 1
 
+    def move_all(self, messages: Iterable[Message], to: str) -> None:
+        """The same of many."""
+        after = COUNTER_OF[to]
+        for (batch, status), count in Counter([(message.batch_id, message.status) for message in messages]).items():
+            if batch and (before := COUNTER_OF[status]) != after:
+                self.changes[batch][before] -= count
+                self.changes[batch][after] += count
+
     def add(self, message: Message, name: str) -> None:
         """Count `message` in a counter that is no state's."""
         if message.batch_id:
@@ -86,10 +93,23 @@ class Tally:
 
     def write(self) -> None:
         """Also ends the batches whose last message this was."""
+        ended = []
         # In order of key, so that two transactions never wait for each other.
         for batch, change in sorted(self.changes.items()):
-            Batch.objects.filter(pk=batch).update(**{name: F(name) + by for name, by in change.items() if by})
-        finish(self.changes)
+            if _add(batch, {name: by for name, by in change.items() if by}):
+                ended.append(batch)
+        finish(ended)
+
+
+def _add(batch: int, change: Mapping[str, int]) -> bool:
+    """Add to a batch's counters; returns whether none of it waits any more."""
+    if not change:
+        return False
+    with connection.cursor() as cursor:
+        moves = ", ".join(f"{name} = {name} + {by:d}" for name, by in change.items())
+        cursor.execute(f"UPDATE delivery_batch SET {moves} WHERE id = %s RETURNING waiting = 0 AND deferred = 0", [batch])  # noqa: S608  columns of ours
+        row = cursor.fetchone()
+    return row is not None and bool(row[0])
 
 
 def finish(batches: Iterable[int]) -> None:

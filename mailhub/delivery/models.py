@@ -17,6 +17,7 @@ from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import clock, states, tokens
 from mailhub.relays.models import OTHER, Destination, Relay, Route, Stream
+from mailhub.relays.routing import Share
 from mailhub.senders.models import Sender
 
 # A content that is no campaign's (those have an unsubscribe link) and whose words are not forgotten yet.
@@ -338,6 +339,9 @@ class Message(models.Model):
             ),
         ]
 
+    #: how it came to the relay of the drain that holds it
+    share: Share | None = None
+
     def __str__(self) -> str:
         return f"{self.address} ({self.get_status_display()})"
 
@@ -382,6 +386,11 @@ class Attempt(models.Model):
     relay = models.ForeignKey(
         Relay, models.SET_NULL, null=True, db_index=False, related_name="+", verbose_name=pgettext_lazy("mail", "relay")
     )
+    # How the relay was chosen: the key of the route, a routing.Choice, and the relay's part of such mail. A plain key: what was chosen
+    # stays true when the route goes.
+    route_key = models.PositiveBigIntegerField(_("route"), null=True)
+    choice = models.PositiveSmallIntegerField(_("why this relay"), null=True)
+    percent = models.PositiveSmallIntegerField(_("part of such mail"), null=True)
     outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome)
     code = models.PositiveSmallIntegerField(_("reply code"), null=True, blank=True)
     enhanced = models.CharField(_("enhanced status code"), max_length=12, blank=True)

@@ -11,7 +11,7 @@ import logging
 import random
 import socket
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -46,7 +46,7 @@ WAKE_LOST = timedelta(seconds=60)
 # How many messages are claimed together, by the number of workers that died holding them: one that kills workers is soon alone, and
 # those that were merely beside it get through. After the last it is quarantined. Three times alone, since a worker may die for another
 # reason, too.
-TOGETHER = (500, 25, 1, 1, 1)
+TOGETHER = (1000, 25, 1, 1, 1)
 # How long a mail is tried: transactional from its acceptance on, a campaign's from its first try, as a quota may keep it for weeks.
 LIFETIME = {Stream.TRANSACTIONAL: timedelta(days=3), Stream.CAMPAIGN: timedelta(days=3)}
 # Transactional mail with an unknown outcome goes once more after this.
@@ -253,8 +253,8 @@ def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None) -> li
 
 @transaction.atomic
 def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Message], bool]:
-    """What was taken; whether to look again when that is nothing. In claims of 500, 26 us of PostgreSQL's time a message, most of it for
-    five indexes, and 27 us of ours."""
+    """What was taken; whether to look again when that is nothing. In claims of 1000, 25 us of PostgreSQL's time a message, most of it for
+    five indexes."""
     now = renew(lease)
     # Its secrets are for who opens connections.
     relay = Relay.objects.defer("secrets").get(pk=lease.relay_id)
@@ -264,10 +264,12 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
     for destination, count in room.items():
         openings.limit((destination, ""), count)
     shares = routing.shares(relay, now, openings)
-    domains = _due(lease, shares, openings, limit, now)
-    found = list(domains)
-    if not found:
+    lanes = _due(lease, shares, openings, limit, now)
+    if not lanes:
         return [], False
+    found = [message for _lane, messages in lanes for message in messages]
+    if len(lanes) > 1:
+        found.sort(key=lambda message: (message.stream != Stream.TRANSACTIONAL, message.next_attempt_at, message.id))
     found = [message for message in found if message.lost_leases == found[0].lost_leases][: TOGETHER[found[0].lost_leases]]
     if moved := _moved(relay, found):
         found = [message for message in found if message.pk not in moved]
@@ -278,7 +280,11 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
         relay.rest_until(limits.opens_at(relay, now) or now, _("A quota is used up."))
     within, fit = granted == len(fit), fit[:granted]
     if openings.has_books:
-        openings.write(Counter((message.destination_id or OTHER, domains[message]) for message in fit))
+        left = {message.id for message in fit}
+        taken = Counter[shaping.Pair]()
+        for lane, messages in lanes:
+            taken[lane.destination, lane.sender_domain] += sum(message.id in left for message in messages)
+        openings.write(taken)
     tally = events.Tally()
     for end in _ENDS if unfit else ():
         _end([message for message in found if unfit.get(message.pk) is end], end.status, end.event, str(end.why), now, tally)
@@ -298,8 +304,8 @@ def _hold(lease: Lease, messages: Sequence[Message], now: datetime, tally: event
         Message.objects.filter(among("pk", {*keys(messages)} - {*keys(fresh)})).update(**claimed)
     # Past Django's descriptors, which look for a lease and a relay that the message may have at hand: it was just read, and has none.
     held = {"status": Status.CLAIMED, "lease_id": lease.pk, "relay_id": lease.relay_id}
+    tally.move_all(messages, Status.CLAIMED)
     for message in messages:
-        tally.move(message, Status.CLAIMED)
         message.__dict__.update(held, attempts=message.attempts + 1)
 
 
@@ -336,12 +342,13 @@ def opens_soon(lease: Lease, room: Mapping[str, int], within: float) -> bool:
     return any(_lanes(stream, shares, openings, now) for stream in streams)
 
 
-def _due(lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limit: int, now: datetime) -> dict[Message, str]:
-    """Up to `limit` locked messages, each with its sender's domain."""
-    found: dict[Message, str] = {}
+def _due(lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limit: int, now: datetime) -> list[tuple[_Lane, list[Message]]]:
+    """Up to `limit` locked messages, by the lanes that they are from."""
+    found: list[tuple[_Lane, list[Message]]] = []
     for stream in (Stream.TRANSACTIONAL, Stream.CAMPAIGN):
-        if len(found) < limit and (stream == Stream.TRANSACTIONAL or lease.queue != "transactional"):
-            found |= _fairly(stream, _lanes(stream, shares, openings, now), openings, limit - len(found), now)
+        left = limit - sum(len(messages) for _lane, messages in found)
+        if left and (stream == Stream.TRANSACTIONAL or lease.queue != "transactional"):
+            found += _fairly(stream, _lanes(stream, shares, openings, now), openings, left, now)
     return found
 
 
@@ -440,25 +447,23 @@ def _batches(route: int, is_default: bool) -> QuerySet[Batch, tuple[int, str, st
     return running.order_by().values_list("pk", "sender__domain__name", "sender__email", "sender__pool")
 
 
-def _fairly(stream: Stream, sources: list[list[_Lane]], openings: shaping.Openings, limit: int, now: datetime) -> dict[Message, str]:
+def _fairly(
+    stream: Stream, sources: list[list[_Lane]], openings: shaping.Openings, limit: int, now: datetime
+) -> Iterator[tuple[_Lane, list[Message]]]:
     """Up to `limit` locked messages: from each source its part, from each of its lanes a part of that, and what one leaves the others
     take."""
     # Where there are more of them than messages wanted, it is others that go without the next time.
     left = [random.sample(lanes, len(lanes)) for lanes in random.sample(sources, len(sources))]
-    found: dict[Message, str] = {}
-    while len(found) < limit and (asked := _parts(left, openings, limit - len(found))):
-        got: dict[_Lane, int] = dict.fromkeys(asked, 0)
-        by_place = {(lane.source, lane.ref, lane.destination): lane for lane in asked}
-        for message in _take(stream, asked, now):
-            source = (message.sender_id, message.source_ref) if stream == Stream.TRANSACTIONAL else (message.batch_id or 0, 0)
-            lane = by_place[*source, message.destination_id or OTHER]
-            got[lane] += 1
-            lane.last = (message.next_attempt_at, message.id)
-            found[message] = lane.sender_domain
+    while limit and (asked := _parts(left, openings, limit)):
+        got = dict.fromkeys(asked, 0)
+        for lane, messages in _take(stream, asked, now):
+            got[lane] = len(messages)
+            limit -= len(messages)
+            lane.last = (messages[-1].next_attempt_at, messages[-1].id)
+            yield lane, messages
         for lane, wanted in asked.items():
             openings.take(lane.destination, lane.sender_domain, got[lane] - wanted)
         left = [more for lanes in left if (more := [lane for lane in lanes if lane not in asked or got[lane] == asked[lane]])]
-    return found
 
 
 def _parts(left: Sequence[Sequence[_Lane]], openings: shaping.Openings, limit: int) -> dict[_Lane, int]:
@@ -478,18 +483,26 @@ def _parts(left: Sequence[Sequence[_Lane]], openings: shaping.Openings, limit: i
     return asked
 
 
-def _take(stream: Stream, asked: Mapping[_Lane, int], now: datetime) -> list[Message]:
-    """Lock the next messages of each lane, those that others have locked passed over.
+def _take(stream: Stream, asked: Mapping[_Lane, int], now: datetime) -> list[tuple[_Lane, list[Message]]]:
+    """Lock the next messages of each lane that has any, those that others have locked passed over.
 
     Index delivery_message_lane or delivery_message_waiting: an equality on source, site and destination, then rows in the order wanted; no
     sort, and what waits in other lanes is never passed. On PostgreSQL one statement for all of them: 5 us a lane that turns out to be
     empty."""
+    found: dict[_Lane, list[Message]] = {}
     if connection.vendor != "postgresql":
-        return [message for lane, wanted in asked.items() for message in _of_lane(stream, lane, now)[:wanted]]
-    with connection.cursor() as cursor:
-        cursor.execute(TAKE[stream], [*_arrays([*asked]), [*asked.values()], now])
-        found = [_made(row, cursor.db.alias) for row in cursor.fetchall()]
-    return sorted(found, key=lambda message: (message.next_attempt_at, message.id))
+        found = {lane: list(_of_lane(stream, lane, now)[:wanted]) for lane, wanted in asked.items()}
+    else:
+        lanes = [*asked]
+        with connection.cursor() as cursor:
+            cursor.execute(TAKE[stream], [*_arrays(lanes), [*asked.values()], now])
+            for place, *row in cursor.fetchall():
+                found.setdefault(lanes[place - 1], []).append(_made(row, cursor.db.alias))
+    for lane, messages in found.items():
+        # What its attempt will say of how it came to its relay.
+        for message in messages:
+            message.share = lane.share
+    return [(lane, messages) for lane, messages in found.items() if messages]
 
 
 # What a drain needs of a message. The rest is read should anybody ask.
@@ -506,10 +519,14 @@ def _made(row: Sequence[Any], database: str) -> Message:
     message = Message.__new__(Message)
     *values, data, created, due, expires = row
     moments = (_moment(created), _moment(due), _moment(expires))
-    message.__dict__.update(zip(TAKEN, (*values, json.loads(data), *moments), strict=True))
+    message.__dict__.update(zip(TAKEN, (*values, _decoded(data)[0], *moments), strict=True))
     message._state = ModelState()
     message._state.adding, message._state.db = False, database
     return message
+
+
+# json.loads() looks for white space around it, which takes longer.
+_decoded = json.JSONDecoder().raw_decode
 
 
 @lru_cache(maxsize=1000)
@@ -565,7 +582,7 @@ _OF = {
 }
 TAKE = {
     stream: f"""
-SELECT taken.* FROM {_LANES} CROSS JOIN LATERAL (
+SELECT lane.place, taken.* FROM {_LANES} CROSS JOIN LATERAL (
     SELECT {_COLUMNS} {due}
     ORDER BY message.next_attempt_at, message.id LIMIT lane.wanted FOR NO KEY UPDATE SKIP LOCKED
 ) AS taken
@@ -643,22 +660,45 @@ def _end(messages: Sequence[Message], status: str, event: str, why: str, now: da
     events.write(Event(message=message, type=event, at=now, detail=why[:500]) for message in messages)
 
 
-@transaction.atomic
 def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
     """The durable mark: from its commit on, these may have left. Returns those that are marked: all of them, but for one of which a report
     says meanwhile that it arrived on an earlier try. Raises LeaseLost; the others are not to be handed over.
 
-    By primary key: 17 us of PostgreSQL's time a message, most of it for five indexes, and 4 us of ours, in groups of 250."""
-    renew(lease)
-    held = _held(lease, messages)
-    if held.filter(status=Status.CLAIMED).update(status=Status.SENDING) == len(messages):
-        marked = list(messages)
-    else:
-        pks = set(held.filter(status=Status.SENDING).values_list("pk", flat=True))
+    By primary key: 17 us of PostgreSQL's time a message, most of it for five indexes, in groups of 250."""
+    count = _mark_set(lease, messages) if connection.vendor == "postgresql" else _mark_each(lease, messages)
+    marked = list(messages)
+    if count < len(messages):
+        if not Lease.objects.filter(pk=lease.pk, expires_at__gt=clock.now()).exists():
+            raise LeaseLost
+        pks = set(_held(lease, messages).filter(status=Status.SENDING).values_list("pk", flat=True))
         marked = [message for message in messages if message.pk in pks]
     for message in marked:
         message.status = Status.SENDING
     return marked
+
+
+# The lease is renewed, and its row locked, before the first of its messages is: it is what the others are joined to.
+MARK = """
+WITH held AS (
+    UPDATE delivery_lease SET expires_at = clock_timestamp() + %s::interval
+    WHERE id = %s AND expires_at > clock_timestamp() RETURNING id
+)
+UPDATE delivery_message AS message SET status = 'sending' FROM held
+WHERE message.id = ANY (%s::bigint[]) AND COALESCE(message.lease_id, 0) = held.id AND message.status = 'claimed'
+"""
+
+
+def _mark_set(lease: Lease, messages: Sequence[Message]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(MARK, [f"{LEASE.total_seconds()} s", lease.pk, _array(keys(messages))])
+        return int(cursor.rowcount)
+
+
+@transaction.atomic
+def _mark_each(lease: Lease, messages: Sequence[Message]) -> int:
+    """The same for SQLite."""
+    renew(lease)
+    return _held(lease, messages).filter(status=Status.CLAIMED).update(status=Status.SENDING)
 
 
 def _held(lease: Lease, messages: Iterable[Message]) -> QuerySet[Message]:
@@ -740,29 +780,34 @@ def settle(lease: Lease, outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         return
     # In the order that locks are taken in.
-    outcomes = sorted(outcomes, key=lambda outcome: outcome.message.pk)
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.message.id)
     with transaction.atomic():
-        held = _locked(lease)
-        if held:
-            _store(lease, outcomes)
+        now = _locked(lease)
+        if now:
+            _store(lease, outcomes, now)
         else:
             _store_late(lease, outcomes)
-    if not held:
+    if not now:
         raise LeaseLost
 
 
-def _locked(lease: Lease) -> bool:
-    """Keep others from reaping the lease until the transaction ends; False when it was reaped."""
-    return Lease.objects.select_for_update(no_key=True).filter(pk=lease.pk).first() is not None
+def _locked(lease: Lease) -> datetime | None:
+    """Keep others from reaping the lease until the transaction ends; returns the database's time, None when it was reaped."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp() FROM delivery_lease WHERE id = %s FOR NO KEY UPDATE", [lease.pk])
+            found: tuple[datetime] | None = cursor.fetchone()
+        return found[0] if found else None
+    return clock.now() if Lease.objects.filter(pk=lease.pk).exists() else None
 
 
-def _store(lease: Lease, outcomes: Sequence[Outcome]) -> None:
+def _store(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> None:
     store = _store_set if connection.vendor == "postgresql" else _store_each
-    stored = store(lease, outcomes, clock.now())
+    stored = store(lease, outcomes, now)
     tally = events.Tally()
-    for outcome in outcomes:
-        if outcome.message.pk in stored:
-            tally.move(outcome.message, outcome.status)
+    for status in {outcome.status for outcome in outcomes}:
+        moved = [outcome.message for outcome in outcomes if outcome.status == status]
+        tally.move_all(moved if len(stored) == len(outcomes) else [message for message in moved if message.id in stored], status)
     if len(stored) < len(outcomes):
         # Stored before, and only the answer to the commit got lost; or a report was quicker, and its state stands.
         left = [outcome for outcome in outcomes if outcome.message.pk not in stored]
@@ -781,6 +826,7 @@ def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
             message=outcome.message,
             number=outcome.message.attempts,
             relay_id=relay,
+            **_chosen(outcome.message),
             outcome=outcome.attempt,
             code=outcome.reply.code,
             enhanced=_storable(outcome.reply.enhanced, 12),
@@ -796,6 +842,12 @@ def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes
         if outcome.event
     )
+
+
+def _chosen(message: Message) -> dict[str, int]:
+    """By which route it came to its relay, and why."""
+    share = message.share
+    return {"route_key": share.route, "choice": share.choice, "percent": share.percent} if share else {}
 
 
 def _count(relay: int, outcomes: Sequence[Outcome]) -> None:
@@ -831,10 +883,11 @@ STORE = """
 WITH outcome AS MATERIALIZED (
     SELECT * FROM unnest(
         %s::bigint[], %s::text[], %s::timestamptz[], %s::text[], %s::smallint[], %s::boolean[], %s::smallint[], %s::text[],
-        %s::smallint[], %s::text[], %s::text[], %s::inet[], %s::timestamptz[], %s::timestamptz[], %s::text[]
+        %s::smallint[], %s::text[], %s::text[], %s::inet[], %s::timestamptz[], %s::timestamptz[], %s::text[],
+        %s::bigint[], %s::smallint[], %s::smallint[]
     ) AS outcome (
         id, status, next_attempt_at, said, attempts, repeated, number, attempt,
-        code, enhanced, reply, source_ip, started_at, finished_at, category
+        code, enhanced, reply, source_ip, started_at, finished_at, category, route, choice, percent
     )
 ),
 stored AS (
@@ -853,8 +906,8 @@ stored AS (
 ),
 tried AS (
     INSERT INTO delivery_attempt
-        (message_id, number, relay_id, outcome, code, enhanced, reply, source_ip, started_at, finished_at)
-    SELECT id, number, %s, attempt, code, enhanced, reply, source_ip, started_at, finished_at FROM stored
+        (message_id, number, relay_id, route_key, choice, percent, outcome, code, enhanced, reply, source_ip, started_at, finished_at)
+    SELECT id, number, %s, route, choice, percent, attempt, code, enhanced, reply, source_ip, started_at, finished_at FROM stored
 ),
 told AS (
     INSERT INTO delivery_event (message_id, type, at, recorded_at, detail, category)
@@ -867,31 +920,36 @@ SELECT stored.id, told.id FROM stored LEFT JOIN told ON told.message_id = stored
 
 def _store_set(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:
     """Messages, attempts and events of those outcomes whose messages are still the lease's; returns their keys. For PostgreSQL."""
-    replies = [outcome.reply for outcome in outcomes]
+    messages, replies = [outcome.message for outcome in outcomes], [outcome.reply for outcome in outcomes]
+    shares = [message.share for message in messages]
     columns = [
-        _array(outcome.message.pk for outcome in outcomes),
-        _words(outcome.status for outcome in outcomes),
-        _array(outcome.next_attempt_at and outcome.next_attempt_at.isoformat() for outcome in outcomes),
-        _words(outcome.said for outcome in outcomes),
-        _array(outcome.attempts for outcome in outcomes),
-        _array(outcome.message.repeated for outcome in outcomes),
-        _array(outcome.message.attempts for outcome in outcomes),
-        _words(outcome.attempt for outcome in outcomes),
-        _array(reply.code for reply in replies),
-        _words(_storable(reply.enhanced, 12) for reply in replies),
-        _words(_storable(reply.text, 500) for reply in replies),
-        _array(reply.source_ip or None for reply in replies),
-        _array(outcome.started_at.isoformat() for outcome in outcomes),
-        _array(outcome.finished_at.isoformat() for outcome in outcomes),
-        _words(outcome.category for outcome in outcomes),
+        _array(keys(messages)),
+        _words([outcome.status for outcome in outcomes]),
+        _array([outcome.next_attempt_at for outcome in outcomes]),
+        _words([outcome.said for outcome in outcomes]),
+        _array([outcome.attempts for outcome in outcomes]),
+        _array([message.repeated for message in messages]),
+        _array([message.attempts for message in messages]),
+        _words([outcome.attempt for outcome in outcomes]),
+        _array([reply.code for reply in replies]),
+        _words([_storable(reply.enhanced, 12) for reply in replies]),
+        _words([_storable(reply.text, 500) for reply in replies]),
+        _array([reply.source_ip or None for reply in replies]),
+        _array([outcome.started_at for outcome in outcomes]),
+        _array([outcome.finished_at for outcome in outcomes]),
+        _words([outcome.category for outcome in outcomes]),
+        _array([share and share.route for share in shares]),
+        _array([share and share.choice.value for share in shares]),
+        _array([share and share.percent for share in shares]),
     ]
     told_of, suppressing = [str(status) for status in EVENT_OF], [str(type) for type in events.SUPPRESSES]
     waiting = [str(status) for status in WAITING]
     with connection.cursor() as cursor:
         cursor.execute(STORE, [*columns, waiting, now, lease.pk, lease.relay_id, now, told_of, suppressing])
         stored: dict[int, int | None] = dict(cursor.fetchall())
-    told = [(outcome, stored[outcome.message.pk]) for outcome in outcomes if stored.get(outcome.message.pk)]
-    events.suppress(Event(pk=pk, message=outcome.message, type=outcome.event or "", detail=outcome.said) for outcome, pk in told)
+    if any(stored.values()):
+        told = [(outcome, stored[outcome.message.pk]) for outcome in outcomes if stored.get(outcome.message.pk)]
+        events.suppress(Event(pk=pk, message=outcome.message, type=outcome.event or "", detail=outcome.said) for outcome, pk in told)
     return set(stored)
 
 
@@ -900,10 +958,12 @@ def _array(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
-def _words(values: Iterable[str]) -> str:
-    """The same of texts."""
-    # What is escaped are the marks that an escape needs.
-    return '{"' + '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values]) + '"}'
+def _words(values: Sequence[str]) -> str:
+    """The same of texts, in which no database holds a NUL."""
+    if not values:
+        return "{}"
+    # What is escaped are the marks that an escape needs: in all of them together.
+    return '{"' + "\0".join(values).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"}'
 
 
 def _store_each(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[int]:

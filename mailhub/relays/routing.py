@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from itertools import groupby, product
 from typing import TYPE_CHECKING, TypedDict
 
@@ -48,6 +48,16 @@ class Kind:
 EVERYTHING = Kind()
 
 
+class Choice(IntEnum):
+    """Why a relay of a route takes a mail; stored with each attempt."""
+
+    ONLY = 1  # no other of the route is for such mail
+    FIRST = 2  # it comes before others
+    MEANT = 3  # it is for such mail, and comes before those that take everything
+    SHARE = 4  # several share such mail by weight: the message's number fell to it
+    STAND_IN = 5  # one that comes before it, or shares with it, takes nothing now
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A relay's part of a route's mail of one kind to some destinations: messages whose id modulo `total` lies in [low, high)."""
@@ -60,6 +70,12 @@ class Share:
     total: int
     destinations: frozenset[str]
     kind: Kind = EVERYTHING
+    choice: Choice = field(default=Choice.ONLY, compare=False)
+
+    @property
+    def percent(self) -> int:
+        """Of such mail."""
+        return round(100 * (self.high - self.low) / self.total)
 
 
 class Bar(StrEnum):
@@ -102,7 +118,7 @@ def shares(relay: Relay, at: datetime, openings: shaping.Openings | None = None)
     members = list(_members(RouteMember.objects.filter(route__members__relay=relay)).select_related("route"))
     if any(member.names_some for member in members):
         prefetch_related_objects(members, "destinations")
-    found: dict[tuple[int, str | None, int, int, int, Kind], set[str]] = {}
+    found: dict[tuple[int, str | None, int, int, int, Kind, Choice], set[str]] = {}
     for route, group in groupby(members, key=lambda member: member.route):
         whole = list(group)
         able = [member for member in whole if member.relay.is_available(at)]
@@ -112,9 +128,21 @@ def shares(relay: Relay, at: datetime, openings: shaping.Openings | None = None)
             low = 0
             for member in takers:
                 if member.relay_id == relay.pk:
-                    found.setdefault((route.pk, route.default_for, low, low + member.weight, total, kind), set()).add(key)
+                    choice = _choice(member, takers, [one for one in whole if not _unmet(one, kind, key)])
+                    found.setdefault((route.pk, route.default_for, low, low + member.weight, total, kind, choice), set()).add(key)
                 low += member.weight
-    return [Share(*place[:-1], frozenset(keys), place[-1]) for place, keys in found.items()]
+    return [Share(*place[:5], frozenset(keys), *place[5:]) for place, keys in found.items()]
+
+
+def _choice(member: Member, takers: Sequence[Member], meant: Sequence[Member]) -> Choice:
+    """Why it is one of the takers. `meant`: all that are for such mail, whether they take any now or not."""
+    if any(one not in takers for one in _takers(meant)):
+        return Choice.STAND_IN
+    if _is_choosy(member):
+        return Choice.MEANT
+    if len(takers) > 1:
+        return Choice.SHARE
+    return Choice.ONLY if len(meant) == 1 else Choice.FIRST
 
 
 def places(route: Route, stream: str, sender: str, pool: int | None, destination: str, at: datetime) -> list[Place]:

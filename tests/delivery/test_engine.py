@@ -19,6 +19,7 @@ from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refus
 from mailhub.relays.models import Quota, Relay, Route, RouteMember, Stream
 from mailhub.relays.providers import memory
 from mailhub.relays.providers.memory import Memory, MemorySession
+from mailhub.relays.routing import Choice
 from mailhub.senders.models import Sender
 from tests.delivery.world import (
     LATER,
@@ -249,6 +250,16 @@ def test_each_answer_has_its_consequence(relay: Relay, sender: Sender, stream: s
     assert taken(relay) == []
     relay.refresh_from_db()
     assert relay.resting_until is None
+
+
+@pytest.mark.parametrize("answer", [None, Deferred(LATER)])
+def test_an_attempt_says_by_which_route_and_why_its_relay_was_chosen(relay: Relay, sender: Sender, answer: SendError | None) -> None:
+    post(sender, 1)
+    if answer:
+        script(relay, answer)
+    engine.drain(relay, "transactional")
+    found = Attempt.objects.get()
+    assert (found.route_key, found.choice, found.percent) == (relay.routes.get(default_for="transactional").pk, Choice.ONLY, 100)
 
 
 @pytest.mark.parametrize("answer", [LOST, RuntimeError("a bug of the provider")])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mailhub.lib import clock
 from mailhub.relays import routing
 from mailhub.relays.models import Destination, IPPool, Parking, Relay, Route, RouteMember
+from mailhub.relays.routing import Choice
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +39,11 @@ def everywhere() -> frozenset[str]:
 def goes(relay: Relay, destination: str) -> list[tuple[int, int, int]]:
     """The parts of mail to the destination that the relay takes."""
     return [(share.low, share.high, share.total) for share in routing.shares(relay, clock.now()) if destination in share.destinations]
+
+
+def why(relay: Relay, destination: str) -> tuple[Choice, int]:
+    (share,) = [share for share in routing.shares(relay, clock.now()) if destination in share.destinations]
+    return share.choice, share.percent
 
 
 def park(relay: Relay, destination: str, seconds: float, **fields: object) -> None:
@@ -87,6 +93,21 @@ def test_of_relays_that_share_those_that_are_left_take_the_others_part(route: Ro
     assert routing.shares(one, now) == []
     assert routing.shares(two, now) == [routing.Share(route.pk, None, 0, 1, 3, everywhere())]
     assert routing.shares(three, now) == [routing.Share(route.pk, None, 1, 3, 3, everywhere())]
+
+
+def test_a_share_says_why_the_relay_takes_it(route: Route) -> None:
+    one = member(route, "one")
+    assert why(one, "gmail") == (Choice.ONLY, 100)
+    spare = member(route, "spare", position=2)
+    assert why(one, "gmail") == (Choice.FIRST, 100)
+    two = member(route, "two", weight=3)
+    assert [why(one, "gmail"), why(two, "gmail")] == [(Choice.SHARE, 25), (Choice.SHARE, 75)]
+    RouteMember.objects.get(relay=two).destinations.add("docomo")
+    assert why(two, "docomo") == (Choice.MEANT, 100) and why(one, "gmail") == (Choice.FIRST, 100)
+    rest(two, 60)
+    assert why(one, "docomo") == (Choice.STAND_IN, 100) and why(one, "gmail") == (Choice.FIRST, 100)
+    one.pause()
+    assert why(spare, "docomo") == why(spare, "gmail") == (Choice.STAND_IN, 100)
 
 
 def test_a_relay_serves_each_of_its_routes(route: Route) -> None:

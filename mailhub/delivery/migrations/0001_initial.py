@@ -152,6 +152,9 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('number', models.PositiveSmallIntegerField(verbose_name='number')),
+                ('route_key', models.PositiveBigIntegerField(null=True, verbose_name='route')),
+                ('choice', models.PositiveSmallIntegerField(null=True, verbose_name='why this relay')),
+                ('percent', models.PositiveSmallIntegerField(null=True, verbose_name='part of such mail')),
                 ('outcome', models.CharField(choices=[('sent', 'accepted'), ('refused', 'refused'), ('deferred', 'deferred'), ('relay_down', 'relay down'), ('unknown', 'no reply')], max_length=10, verbose_name='outcome')),
                 ('code', models.PositiveSmallIntegerField(blank=True, null=True, verbose_name='reply code')),
                 ('enhanced', models.CharField(blank=True, max_length=12, verbose_name='enhanced status code')),

@@ -54,14 +54,34 @@ class Count:
 
 
 def count(campaign: Campaign) -> Count:
-    """Reads all of its subscriptions: 0.3 s for 300,000 on PostgreSQL."""
+    """Reads all of its subscriptions, from their index alone, and of contacts those that are suppressed."""
     if not (lists := _lists(campaign)):
         return Count(recipients=0, left_out={})
-    sql, params = _judged(lists, 0, None).values("reason").order_by().query.sql_with_params()
+    suppressed = Contact.objects.filter(email__in=Suppression.covering(Stream.CAMPAIGN).values("address"))
+    found = _reasons(lists)
+    kept_back = _reasons(lists, contact__in=suppressed.values("pk"))
+    found -= kept_back
+    found[Reason.SUPPRESSED] = kept_back.total()
+    recipients = found.pop("", 0)
+    return Count(recipients=recipients, left_out={reason: number for reason, number in found.items() if number > 0})
+
+
+def _reasons(lists: Sequence[int], **only: object) -> Counter[str]:
+    """How many contacts of the lists have each reason, "" for none, suppressed or not. Index campaigns_subscription_walk."""
+    rows = Subscription.objects.filter(list__in=lists, **only).order_by()
+    agreed = Q(status=Status.SUBSCRIBED, consent__isnull=False)
+    withdrew = Q(status=Status.UNSUBSCRIBED)
+    if len(lists) > 1:
+        rows = rows.values("contact").annotate(agreed=Max(Case(When(agreed, then=1), default=0)))
+        rows = rows.annotate(withdrew=Max(Case(When(withdrew, then=1), default=0)))
+        agreed, withdrew = Q(agreed=1), Q(withdrew=1)
+    reason = Case(
+        When(agreed, then=Value("")), When(withdrew, then=Value(Reason.UNSUBSCRIBED.value)), default=Value(Reason.NO_CONSENT.value)
+    )
+    sql, params = rows.annotate(reason=reason).values("reason").query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT reason, COUNT(*) FROM ({sql}) AS judged GROUP BY reason", params)  # noqa: S608  built by Django
-        found = Counter(dict(cursor.fetchall()))
-    return Count(recipients=found.pop("", 0), left_out=dict(found))
+        return Counter(dict(cursor.fetchall()))
 
 
 def recipients(campaign: Campaign) -> Iterator[Contact]:

@@ -19,6 +19,7 @@ from campaigns.admin import ContactList
 from campaigns.models import Campaign, Contact, MailingList
 from mailhub.admin import EstimatingPaginator
 from mailhub.delivery import admin as delivery_admin
+from mailhub.delivery.models import Suppression
 from tests.delivery.world import postgresql_only
 
 pytestmark = [postgresql_only, pytest.mark.django_db]
@@ -137,3 +138,13 @@ def test_an_expansion_reads_its_own_part_of_a_list(campaign: Campaign, crowd: di
     # Either has the range of contacts that is looked at, and nothing else; which costs less depends on how many lists there are.
     assert re.search(r"using campaigns_subscription_(walk|once)", plan) and "using campaigns_contact_pkey" in plan, plan
     assert not re.search(r"Seq Scan on campaigns_", plan), plan
+
+
+def test_an_audience_is_counted_without_its_contacts(campaign: Campaign, crowd: dict[str, int]) -> None:
+    Suppression.objects.create(address="c30@example.net", reason="bounce")
+    for lists in (["Half"], ["Half", "Few"]):
+        campaign.lists.set([crowd[name] for name in lists])
+        with CaptureQueriesContext(connection) as captured:
+            assert audience.count(campaign) == audience.Count(CONTACTS // 2 - 1, {"suppressed": 1})
+        counting = [query["sql"] for query in captured.captured_queries if "AS judged" in query["sql"]]
+        assert ["campaigns_contact" in sql for sql in counting] == [False, True]

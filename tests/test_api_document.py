@@ -87,7 +87,9 @@ def site(db: None, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Site:
 def test_no_answer_is_outside_of_the_document(case: Case, site: Site) -> None:
     if case.path_parameters and "public_id" in case.path_parameters and _is_uuid(case.path_parameters["public_id"]):
         case.path_parameters["public_id"] = KNOWN
-    case.validate_response(asked(case, site), checks=CHECKS)
+    # What is wrong with one mail of a batch is said in that one's result.
+    each = [check for check in CHECKS if case.path != "/api/v1/messages/batch" or check is not checks.negative_data_rejection]
+    case.validate_response(asked(case, site), checks=each)
 
 
 def _is_uuid(text: Any) -> bool:

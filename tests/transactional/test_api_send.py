@@ -171,6 +171,17 @@ def test_a_batch_has_a_result_for_each_mail(site: Site) -> None:
     assert sorted(Message.objects.values_list("address", flat=True)) == ["a0@example.net", "a2@example.net"]
 
 
+def test_what_is_no_mail_is_nothing_to_the_others_of_a_batch(site: Site) -> None:
+    bad = [{**MAIL, "to": ["taro@"]}, {"to": ["a@example.net"]}, {**MAIL, "attachments": [{"content": "?"}]}, {**MAIL, "cco": []}, 5]
+    answer = site.post("messages/batch", {"mails": [*bad, MAIL]})
+    assert answer.status_code == 202
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == [422, 422, 422, 422, 422, 202]
+    places = [result["problem"]["errors"][0]["pointer"] for result in results[:-1]]
+    assert places == ["#/to/0", "#/from", "#/attachments/0/content", "#/cco", "#"]
+    assert Message.objects.count() == 1
+
+
 def test_a_batch_has_no_more_recipients_than_a_transaction_should(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transactional.api.mails.MOST_RECIPIENTS", 5)
     mails = [{**MAIL, "to": ["a@example.net", "b@example.net"], "bcc": ["c@example.net"]}] * 2

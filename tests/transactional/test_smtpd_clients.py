@@ -20,7 +20,7 @@ from mailhub.delivery.models import Content, Message
 from tests.transactional.listener import Listener
 from transactional.models import Credential
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 CLIENTS = Path(__file__).with_name("clients")
 # The name in the certificate.

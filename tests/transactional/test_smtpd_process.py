@@ -24,6 +24,8 @@ from django.db import connection
 from tests.installation import LONG, Installation, free_ports, installed, until
 from tests.transactional.listener import HOST, Client, envelope, hand_in, trusting
 
+pytestmark = pytest.mark.processes
+
 SETTING_UP = """
 from mailhub.senders.models import Sender
 from transactional.models import Credential, Project

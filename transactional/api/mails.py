@@ -20,7 +20,7 @@ from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from transactional import limits, sending
 from transactional.api import access
-from transactional.api.schemas import MOST_RECIPIENTS, AcceptedOut, BatchIn, BatchOut, MailIn, PersonIn
+from transactional.api.schemas import MOST_RECIPIENTS, AcceptedOut, BatchIn, BatchOut, MailIn, PersonIn, Unread
 from transactional.models import Project, Submission
 from transactional.requests import Attachment, Conflict, Draft, Forbidden, Invalid, Limited, NotAccepted, Request
 
@@ -57,23 +57,33 @@ def send(request: HttpRequest, mail: MailIn, idempotency_key: IdempotencyKey = "
 @needs(Scope.SEND)
 def send_batch(request: HttpRequest, batch: BatchIn, idempotency_key: IdempotencyKey = "") -> Status[dict[str, Any]]:
     """What is wrong with one is nothing to the others: each has a result of its own. All that is accepted is stored before the answer."""
-    if sum(len(mail.to) + len(mail.cc) + len(mail.bcc) for mail in batch.mails) > MOST_RECIPIENTS:
+    # Some may be Unread.
+    given: list[MailIn | Unread] = list(batch.mails)
+    mails = {number: mail for number, mail in enumerate(given) if isinstance(mail, MailIn)}
+    if sum(len(mail.to) + len(mail.cc) + len(mail.bcc) for mail in mails.values()) > MOST_RECIPIENTS:
         fault = Fault(
             pointer(["mails"]), _("Send them in several batches of at most %(most)s recipients each.") % {"most": MOST_RECIPIENTS}
         )
         raise Problem("invalid", _("These are too many recipients for one batch."), [fault])
-    keys = [f"{idempotency_key}/{number}" if idempotency_key else "" for number in range(len(batch.mails))]
-    results = []
+    keys = [f"{idempotency_key}/{number}" if idempotency_key else "" for number in mails]
+    outcomes = dict(zip(mails, _send_all(request, list(mails.values()), keys), strict=False)) if mails else {}
     # A conflict is the only answer, where there is one.
-    for mail, outcome in zip(batch.mails, _send_all(request, batch.mails, keys), strict=False):
+    for number, outcome in outcomes.items():
         if isinstance(outcome, Conflict):
-            raise problem(outcome, mail)
-        if isinstance(outcome, NotAccepted):
-            found = problem(outcome, mail)
-            results.append({"status": found.status, "problem": found.body()})
-        else:
-            results.append({"status": 202, "accepted": outcome})
+            raise problem(outcome, mails[number])
+    results = []
+    for number, mail in enumerate(given):
+        found = _refusal(mail, outcomes.get(number))
+        results.append({"status": found.status, "problem": found.body()} if found else {"status": 202, "accepted": outcomes[number]})
     return Status(202, {"results": results})
+
+
+def _refusal(mail: MailIn | Unread, outcome: dict[str, Any] | NotAccepted | None) -> Problem | None:
+    """Why the mail of a batch is not accepted; None when it is."""
+    if isinstance(mail, Unread):
+        first = mail.faults[0]
+        return Problem("invalid", _("%(place)s: %(problem)s") % {"place": first.place, "problem": first.problem}, mail.faults)
+    return problem(outcome, mail) if isinstance(outcome, NotAccepted) else None
 
 
 def _send_all(request: HttpRequest, mails: Sequence[MailIn], keys: Sequence[str]) -> list[dict[str, Any] | NotAccepted]:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import getaddresses
 from typing import Annotated, Any
 from uuid import UUID
 
 from django.utils.translation import gettext as _
-from pydantic import AwareDatetime, BeforeValidator, Field, StrictBool, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
-from mailhub.lib.api import ProblemOut, Schema, Strict
+from mailhub.lib.api import Fault, ProblemOut, Schema, Strict, pointer
 
 # Most addresses: a name without quotes, if any. All others are read as RFC 5322 has it, which takes thirty times as long.
 NAME, ADDRESS = r"""[^<>"'(),:;@\\\[\]=]*""", r"""[^<>"'(),:;@\\\[\]\s]+@[^<>"'(),:;@\\\[\]\s]+"""
@@ -124,8 +134,25 @@ class MailIn(Strict):
     track_clicks: StrictBool | None = Field(None, description=TRACKED)
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What stood in a mail's place in a batch, and is none."""
+
+    faults: list[Fault]
+
+
+def _one_of_many(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """What is wrong with one mail is nothing to the others."""
+    try:
+        return read(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return Unread([Fault(pointer(each["loc"]), each["msg"]) for each in found[:20]])
+
+
 class BatchIn(Strict):
-    mails: list[MailIn] = Field(min_length=1, max_length=MOST_MAILS)
+    #: Unread for what is no mail
+    mails: list[Annotated[MailIn, WrapValidator(_one_of_many)]] = Field(min_length=1, max_length=MOST_MAILS)
 
 
 class RecipientOut(Schema):

@@ -23,11 +23,12 @@ def of(campaign: Campaign, recipients: int) -> Forecast | None:
     if route is None or not recipients:
         return None
     sender = (campaign.sender.email, campaign.sender.pool_id)
-    return forecast.of_route(route, recipients, clock.now(), sender, _mix(campaign) if _warms(route) else {})
+    return forecast.of_route(route, recipients, clock.now(), sender, _mix(campaign) if _tells_apart(route) else {})
 
 
-def _warms(route: Route) -> bool:
-    return route.relays.filter(pool__ips__plan__isnull=False).exists()
+def _tells_apart(route: Route) -> bool:
+    """Whether it matters to the route where mail goes."""
+    return route.relays.filter(pool__ips__plan__isnull=False).exists() or route.members.filter(destinations__isnull=False).exists()
 
 
 def _mix(campaign: Campaign) -> dict[str, float]:

@@ -22,7 +22,7 @@ from mailhub.delivery import html as markup
 from mailhub.delivery import prepare, queue, rendering
 from mailhub.delivery.models import Batch, Content, Message
 from mailhub.delivery.rendering import Rendered
-from mailhub.lib import clock, tasks
+from mailhub.lib import clock, sentences, tasks
 from mailhub.relays.base import Refused
 from mailhub.relays.models import Relay, Stream
 from mailhub.senders import readiness
@@ -56,7 +56,7 @@ class NotReady(Exception):
     """The campaign has errors; nothing was done."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(" ".join(f"{problem.message} {problem.remedy}" for problem in problems))
+        super().__init__(sentences.joined(*(words for problem in problems for words in (problem.message, problem.remedy))))
         self.problems = problems
 
 

@@ -52,13 +52,13 @@ GROUPS = (
         {
             "relays.Relay": "relay",
             "relays.Route": "route",
-            "relays.Service": "relay",
+            "relays.Service": "service",
             "relays.Parking": "pause",
             "relays.DedicatedIP": "ip",
             "relays.Destination": "destination",
             "senders.Sender": "sender",
             "senders.Domain": "domain",
-            "feedback.Mailbox": "inbox",
+            "feedback.Mailbox": "mailbox",
         },
     ),
     Group(
@@ -70,7 +70,7 @@ GROUPS = (
             "receivers.Report": "check",
             "delivery.Message": "message",
             "delivery.Batch": "batch",
-            "feedback.IncomingMail": "inbox",
+            "feedback.IncomingMail": "incoming",
             "relays.InboxMail": "inbox",
         },
     ),
@@ -121,6 +121,14 @@ PART_OF = {
     "watching.Rule": "watching.Trouble",
     "webhooks.Delivery": "webhooks.Endpoint",
 }
+# Pages that stand at another model's address, by their names: whose page each is.
+PAGES_OF = {
+    "delivery_move_advisor": "relays.Service",
+    "delivery_move_report": "relays.Relay",
+    "tracked": "campaigns.Campaign",
+    "reach": "delivery.Suppression",
+    "reach_erase": "delivery.Suppression",
+}
 
 
 class MailHubAdminSite(admin.AdminSite):
@@ -153,7 +161,7 @@ class MailHubAdminSite(admin.AdminSite):
             if model["admin_url"] or model["add_url"]
         }
         here = next((label for label, model in permitted.items() if model["admin_url"] and request.path.startswith(model["admin_url"])), "")
-        here = PART_OF.get(here, here)
+        here = PAGES_OF.get(request.resolver_match.url_name or "" if request.resolver_match else "", PART_OF.get(here, here))
         listed = [label for group in GROUPS for label in group.icons]
         strangers = [label for label in permitted if label not in listed and label not in PART_OF]
         groups = [*GROUPS, Group("other", _("Other"), dict.fromkeys(strangers, "other"))]

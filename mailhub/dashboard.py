@@ -27,7 +27,7 @@ from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
 from mailhub.delivery.pages import SERVES
 from mailhub.feedback import attention
 from mailhub.feedback.models import IncomingMail, Mailbox
-from mailhub.lib import charts, clock
+from mailhub.lib import charts, clock, sentences
 from mailhub.lib.charts import Column, ceiling, grouped
 from mailhub.relays.models import Parking, Relay, Route, Stream
 from mailhub.senders.models import Sender
@@ -251,9 +251,7 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
         # What stands above already is not said twice. Index watching_trouble_open.
         rows = Trouble.objects.filter(closed_at__isnull=True).exclude(kind__in=[Trouble.Kind.WORKERS, Trouble.Kind.RELAY])
         for row in rows.select_related("rule").order_by("tone", "-pk")[:5]:
-            said = " ".join(
-                [words_of.sentence(words_of.title(row)), words_of.cause(row), words_of.held(row) or words_of.step(row)],
-            )
+            said = sentences.joined(words_of.sentence(words_of.title(row)), words_of.cause(row), words_of.held(row) or words_of.step(row))
             found.append({"tone": row.tone, "words": said, "url": page(Trouble, "change", row.pk), "button": _("See the trouble")})
     if may(request, "view", Campaign):
         # The newest hundred: nobody waits for an older one any more.

@@ -1,12 +1,12 @@
 """How long mail will take with what is left of its relays' quotas, and when the last of it leaves.
 
-forecast() is pure: relays as outlets, quotas as windows. of_route() fills them in from the rows. It reckons with what limits are known: how
-fast a service answers is none of them unless its figures say so.
+forecast_all() is pure: relays as outlets, quotas as windows, and mail that the same outlets may take as a flow. of_route() fills them in
+from the rows. It reckons with what limits are known: how fast a service answers is none of them unless its figures say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from math import inf
@@ -25,6 +25,8 @@ HORIZON = timedelta(days=365)
 MOST_STEPS = 50_000
 # A quota that fills up slowly is taken in so many parts, so that it empties as slowly.
 PARTS = 20
+# More than any position in a route.
+BEHIND = 100_000
 
 
 @dataclass(slots=True)
@@ -111,20 +113,37 @@ class Outlet:
             limit.take(at, count)
 
 
+@dataclass(slots=True)
+class Flow:
+    """Mails that the same outlets may take; flows may share outlets."""
+
+    count: int
+    outlets: Sequence[Outlet]
+
+
 def forecast(count: int, outlets: Sequence[Outlet], now: datetime) -> datetime | None:
-    """When the last of `count` mails leaves; None when that is not within HORIZON. The outlets are used up.
+    """Of mails that may take any of the outlets."""
+    return forecast_all([Flow(count, outlets)], now)
+
+
+def forecast_all(flows: Sequence[Flow], now: datetime) -> datetime | None:
+    """When the last of all mails leaves; None when that is not within HORIZON. The outlets are used up.
 
     Those of the lowest position go first; others take over while none of these has room."""
-    usable = [outlet for outlet in outlets if outlet.from_at is not None]
-    left, last = count, now
+    usable = [[outlet for outlet in flow.outlets if outlet.from_at is not None] for flow in flows]
+    left, last = [flow.count for flow in flows], now
     for _step in range(MOST_STEPS):
-        if left <= 0:
+        waiting = [number for number, count in enumerate(left) if count > 0]
+        if not waiting:
             return last
-        step = min(filter(None, (_next(outlet, usable, now) for outlet in usable)), key=lambda found: found[:2], default=None)
-        if step is None or step[0] > now + HORIZON:
+        # What leaves first is taken first, whichever flow it is of: windows forget in the order of time.
+        steps = [(step, number) for number in waiting if (step := _soonest(usable[number], now))]
+        if len(steps) < len(waiting):
             return None
-        at, _position, room, outlet = step
-        part = int(min(left, room))
+        (at, _position, room, outlet), number = min(steps, key=lambda found: found[0][:2])
+        if at > now + HORIZON:
+            return None
+        part = int(min(left[number], room))
         ends = at
         if outlet.pace:
             smallest = min((window.quota.limit for window in outlet.windows), default=part)
@@ -132,8 +151,12 @@ def forecast(count: int, outlets: Sequence[Outlet], now: datetime) -> datetime |
             ends = at + timedelta(seconds=part / outlet.pace)
         outlet.take(ends, part)
         outlet.busy_until, last = ends, max(last, ends)
-        left -= part
+        left[number] -= part
     return None
+
+
+def _soonest(outlets: Sequence[Outlet], now: datetime) -> tuple[datetime, int, float, Outlet] | None:
+    return min(filter(None, (_next(outlet, outlets, now) for outlet in outlets)), key=lambda found: found[:2], default=None)
 
 
 def _next(outlet: Outlet, all_outlets: Iterable[Outlet], now: datetime) -> tuple[datetime, int, float, Outlet] | None:
@@ -178,22 +201,54 @@ def of_route(
     route: Route, count: int, begins: datetime, sender: tuple[str, int | None], mix: Mapping[str, float], *, batch: int | None = None
 ) -> Forecast:
     """Of a campaign of so many mails by the route that begins then. `sender`: address and pool. `mix`: parts of its mail by destination,
-    which some plans of warming up count apart. `batch`: its own, where it has one."""
+    which members for some destinations alone take, and some plans of warming up count apart. `batch`: its own, where it has one."""
     address, pool = sender
     members = [member for member in _members(route) if _serves(member, address, pool)]
     relays = {member.relay_id: member.relay for member in members}
     ahead = _ahead(list(relays), count, batch)
-    ends: datetime | None = forecast(ahead + count, _outlets(members, begins, ""), begins)
+    ends: datetime | None = forecast_all(_flows(members, ahead + count, mix, _outlets(members, begins, "")), begins)
     for destination, part in mix.items():
         capped = _outlets(members, begins, destination)
         if ends and any(outlet.caps for outlet in capped):
-            later = forecast(round(count * part), capped, begins)
+            later = forecast_all(_flows(members, round(count * part), {destination: 1}, capped), begins)
             ends = max(ends, later) if later else None
-    outlets = _outlets(members, begins, "")
-    rooms = [outlet.opens(begins) for outlet in outlets if outlet.from_at and outlet.from_at <= begins]
-    at_once = min(sum(room for at, room in rooms if at <= begins), count)
+    at_once = _at_once(_flows(members, count, mix, _outlets(members, begins, "")), begins)
     limited = [relay for relay in relays.values() if relay.quotas.exists() or _warms(relay)]
-    return Forecast(begins, ends, ahead, limited, int(at_once))
+    return Forecast(begins, ends, ahead, limited, at_once)
+
+
+def _flows(members: Sequence[RouteMember], count: int, mix: Mapping[str, float], outlets: Sequence[Outlet]) -> list[Flow]:
+    """The mails to each destination that a member names, and all others."""
+    named = {member.pk: {destination.pk for destination in member.destinations.all()} for member in members}
+    found, rest = [], count
+    for destination, part in mix.items():
+        if any(destination in names for names in named.values()):
+            some = min(round(count * part), rest)
+            found.append(Flow(some, [each for each, member in zip(outlets, members, strict=True) if _goes(named[member.pk], destination)]))
+            rest -= some
+    return [*found, Flow(rest, [outlet for outlet, member in zip(outlets, members, strict=True) if not named[member.pk]])]
+
+
+def _goes(named: Collection[str], destination: str) -> bool:
+    return not named or destination in named
+
+
+def _at_once(flows: Iterable[Flow], begins: datetime) -> int:
+    """What of them some outlet has room for already."""
+    taken: dict[int, float] = {}
+    total = 0
+    for flow in flows:
+        left: float = flow.count
+        for outlet in sorted(flow.outlets, key=lambda each: each.position):
+            if outlet.from_at is None or outlet.from_at > begins:
+                continue
+            at, room = outlet.opens(begins)
+            if at <= begins:
+                part = min(left, room - taken.get(id(outlet), 0))
+                taken[id(outlet)] = taken.get(id(outlet), 0) + part
+                left -= part
+        total += flow.count - int(left)
+    return total
 
 
 def _members(route: Route) -> list[RouteMember]:
@@ -202,29 +257,30 @@ def _members(route: Route) -> list[RouteMember]:
 
 
 def _serves(member: RouteMember, sender: str, pool: int | None) -> bool:
-    """It takes campaign mail of the sender to any destination; those for some destinations alone take a little off the others."""
+    """It takes campaign mail of the sender, if not to every destination."""
     names = member.sender_names
     own = member.relay.is_direct and member.relay.pool is not None and member.relay.pool.kind == "dedicated"
     return (
         member.stream in ("", Stream.CAMPAIGN)
         and (not names or bool(names & {sender.lower(), sender.rpartition("@")[2].lower()}))
-        and not member.destinations.all()
         and (not own or member.relay.pool_id == pool)
     )
 
 
 def _outlets(members: Sequence[RouteMember], now: datetime, destination: str) -> list[Outlet]:
     found = [_outlet(member, now, destination) for member in members]
-    for position in {outlet.position for outlet in found}:
-        _share(found, members, position)
+    groups: dict[tuple[int, frozenset[str]], list[tuple[Outlet, int]]] = {}
+    for outlet, member in zip(found, members, strict=True):
+        if outlet.from_at:
+            names = frozenset(destination.pk for destination in member.destinations.all())
+            groups.setdefault((outlet.position, names), []).append((outlet, member.weight))
+    for group in groups.values():
+        _share(group)
     return found
 
 
-def _share(found: list[Outlet], members: Sequence[RouteMember], position: int) -> None:
+def _share(group: Sequence[tuple[Outlet, int]]) -> None:
     """Relays that share mail wait for the slowest: each message is one relay's while that takes any."""
-    group = [
-        (outlet, member.weight) for outlet, member in zip(found, members, strict=True) if outlet.position == position and outlet.from_at
-    ]
     total = sum(weight for _outlet, weight in group)
     slowest = min((outlet.pace * total / weight for outlet, weight in group if outlet.pace), default=None)
     for outlet, weight in group:
@@ -243,7 +299,9 @@ def _outlet(member: RouteMember, now: datetime, destination: str) -> Outlet:
         uses = QuotaUse.objects.filter(quota=quota, starts_at__gt=now - timedelta(days=62)).order_by("starts_at")
         windows.append(Window(quota, list(uses.values_list("starts_at", "used"))))
     until = None if relay.status == Relay.Status.PAUSED else relay.resting_until or datetime(1970, 1, 1, tzinfo=UTC)
-    return Outlet(member.position, windows, _caps(relay, now, destination), pace, until)
+    # As routing has it: who is for some mail alone comes before who takes everything.
+    position = member.position if member.stream or member.senders or member.destinations.all() else member.position + BEHIND
+    return Outlet(position, windows, _caps(relay, now, destination), pace, until)
 
 
 def _speed(relay: Relay) -> float | None:

@@ -8,14 +8,27 @@ from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import addresses
 from mailhub.relays.costs import Need, Rates
-from mailhub.relays.models import Relay, Stream
+from mailhub.relays.models import Relay, Route, Stream
 from mailhub.senders.models import Sender
 
 
 class SimulationForm(forms.Form):
     sender = forms.ModelChoiceField(label=_("From"), queryset=Sender.objects.order_by("email"))
     stream = forms.ChoiceField(label=_("Kind of mail"), choices=Stream.choices)
+    route = forms.ModelChoiceField(
+        label=_("Route of the campaign"),
+        queryset=Route.objects.order_by("name"),
+        required=False,
+        empty_label=_("the sender's"),
+        help_text=_("For a campaign that names a route of its own."),
+    )
     to = forms.CharField(label=_("To"), max_length=320, widget=forms.EmailInput)
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("route") and given.get("stream") == Stream.TRANSACTIONAL:
+            self.add_error("route", _("Only campaigns name a route of their own. Leave it to the sender, or ask about a campaign."))
+        return given
 
     def clean_to(self) -> str:
         return addresses.normalise(self.cleaned_data["to"])

@@ -23,7 +23,7 @@ from mailhub.delivery.carried import Load
 from mailhub.delivery.models import Move
 from mailhub.delivery.pages import page
 from mailhub.delivery.route_forms import MoveForm, PaceForm, SimulationForm
-from mailhub.lib import clock
+from mailhub.lib import clock, sentences
 from mailhub.lib.charts import Part, grouped, shares
 from mailhub.lib.states import WrongState
 from mailhub.relays import limits
@@ -147,7 +147,7 @@ def simulate(request: HttpRequest) -> HttpResponse:
     answer = None
     if form.is_valid():
         data = form.cleaned_data
-        answer = simulation.ask(data["sender"], data["stream"], data["to"])
+        answer = simulation.ask(data["sender"], data["stream"], data["to"], data["route"])
     return page(request, "admin/delivery/simulate.html", _("Where would this mail go?"), Route, form=form, answer=answer)
 
 
@@ -295,7 +295,8 @@ def back(request: HttpRequest, pk: int) -> HttpResponse:
         "relay": move.old_relay,
     }
     if waiting:
-        said += " " + ngettext("%(n)s mail that waits follows.", "%(n)s mails that wait follow.", waiting) % {"n": grouped(waiting)}
+        follow = ngettext("%(n)s mail that waits follows.", "%(n)s mails that wait follow.", waiting) % {"n": grouped(waiting)}
+        said = sentences.joined(said, follow)
     url = reverse("admin:delivery_move_change", args=[pk])
     title = _("Turn the move back?")
     return page(request, "admin/mailhub/confirm.html", title, Move, words=said, button=_("Turn back"), danger=True, back=url)

@@ -12,7 +12,7 @@ from django.utils.translation import pgettext
 from mailhub.delivery import queue
 from mailhub.delivery.models import Message
 from mailhub.delivery.progress import moment
-from mailhub.lib import addresses, clock
+from mailhub.lib import addresses, clock, sentences
 from mailhub.relays import destinations, routing, shaping
 from mailhub.relays.models import Destination, Parking, Relay, Route, Stream, shipped_words
 from mailhub.relays.routing import Bar, Place
@@ -64,14 +64,14 @@ class Answer:
         return not self.refused and not self.chosen
 
 
-def ask(sender: Sender, stream: str, address: str) -> Answer:
-    """Changes nothing."""
+def ask(sender: Sender, stream: str, address: str, own: Route | None = None) -> Answer:
+    """Changes nothing. `own`: the route that a campaign names."""
     now = clock.now()
     domain = addresses.domain(address)
     destination = Destination.objects.get(pk=destinations.of([domain])[domain])
-    route = sender.route(stream)
+    route = own or sender.route(stream)
     ways = _ways(route, sender, stream, destination, now) if route else []
-    by = _by(route, sender, stream)
+    by = _("The campaign names this route.") if own else _by(route, sender, stream)
     return Answer(sender, stream, address, destination, route, by, _refused(sender, stream, address, now), ways)
 
 
@@ -85,7 +85,7 @@ def _by(route: Route | None, sender: Sender, stream: str) -> str:
 def _refused(sender: Sender, stream: str, address: str, now: datetime) -> str:
     if sender.status != Sender.Status.CONFIRMED:
         words = _("The sender %(address)s is %(status)s.") % {"address": sender.email, "status": sender.get_status_display()}
-        return words + " " + _("Nothing is sent from it.")
+        return sentences.joined(words, _("Nothing is sent from it."))
     message = Message(pk=0, stream=stream, address=address, expires_at=now + queue.LIFETIME[Stream(stream)])
     unfit = queue.unfit_of([message], now).get(0)
     return str(unfit.why) if unfit else ""
@@ -118,9 +118,9 @@ def _why(place: Place) -> str:
     else:
         said = _("It is the first that takes such mail.")
     if member.relay.sends_nothing:
-        said += " " + _("It sends nothing, though: the mail would be kept in the inbox.")
+        said = sentences.joined(said, _("It sends nothing, though: the mail would be kept in the inbox."))
     if member.relay.is_elsewhere():
-        said += " " + _("Its addresses are on another machine, which sends it.")
+        said = sentences.joined(said, _("Its addresses are on another machine, which sends it."))
     return said
 
 

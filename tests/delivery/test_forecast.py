@@ -157,6 +157,41 @@ def test_a_campaign_is_told_how_long_it_takes_with_what_is_left() -> None:
 
 
 @pytest.mark.django_db
+def test_what_a_relay_takes_for_some_destinations_alone_is_off_the_others() -> None:
+    fast, small = make_relay("Fast"), make_relay("Small")
+    route = make_route(small)
+    RouteMember.objects.create(route=route, relay=fast, position=2).destinations.add("gmail")
+    now = clock.now()
+    quota = Quota.objects.create(relay=small, limit=100)
+
+    def told(count: int, mix: dict[str, float]) -> forecast.Forecast:
+        return forecast.of_route(route, count, now, ("shop@tea.example", None), mix)
+
+    # 150 to Gmail go their own way, although its relay stands behind: 50 are left for the quota of 100.
+    mostly = told(200, {"gmail": 0.75, "other": 0.25})
+    assert mostly.lasts == timedelta(0) and mostly.at_once == 200
+    # Mail elsewhere is nothing to it.
+    none = told(200, {"other": 1.0})
+    assert none.at_once == 100 and none.lasts and none.lasts >= timedelta(days=1)
+    # While it is paused, all of it shares the quota.
+    fast.pause()
+    both = told(200, {"gmail": 0.75, "other": 0.25})
+    assert both.at_once == 100 and both.lasts and timedelta(days=1) <= both.lasts <= timedelta(days=1, hours=1)
+    quota.delete()
+    assert told(200, {"gmail": 0.75, "other": 0.25}).lasts == timedelta(0)
+
+
+@pytest.mark.django_db
+def test_a_route_without_a_relay_for_the_rest_never_ends() -> None:
+    route = make_route()
+    RouteMember.objects.create(route=route, relay=make_relay("Gmail only")).destinations.add("gmail")
+    now = clock.now()
+    found = forecast.of_route(route, 10, now, ("shop@tea.example", None), {"gmail": 0.5, "other": 0.5})
+    assert found.ends is None and found.at_once == 5
+    assert forecast.of_route(route, 10, now, ("shop@tea.example", None), {"gmail": 1.0}).lasts == timedelta(0)
+
+
+@pytest.mark.django_db
 def test_addresses_that_warm_up_hold_it_back_by_destination(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = IPPool.objects.create(name="Own")
     plan = WarmupPlan.objects.create(key="mine", name="Mine", counts=WarmupPlan.Counts.EACH, caps="10\n20\n40")

@@ -11,7 +11,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from mailhub.delivery import queue, simulation
-from mailhub.delivery.models import Lease, Message, Suppression
+from mailhub.delivery.models import Batch, Lease, Message, Suppression
+from mailhub.delivery.route_forms import SimulationForm
 from mailhub.lib import clock
 from mailhub.relays import destinations, limits
 from mailhub.relays.models import Destination, KnownDomain, Parking, Quota, Relay, Route, RouteMember, Stream
@@ -133,6 +134,29 @@ def test_what_would_not_be_sent_at_all_says_so(sender: Sender) -> None:
     assert not simulation.ask(sender, Stream.TRANSACTIONAL, "taro@example.net").refused
     sender.disable()
     assert "disabled" in simulation.ask(sender, Stream.TRANSACTIONAL, "hana@example.net").refused
+
+
+def test_a_campaign_that_names_a_route_goes_by_that() -> None:
+    usual, special = make_relay("usual"), make_relay("special")
+    make_route(usual, default_for=Stream.CAMPAIGN)
+    own = make_route(special)
+    sender = make_sender("shop@tea.example")
+    answer = simulation.ask(sender, Stream.CAMPAIGN, "taro@example.net", own)
+    assert [way.relay for way in answer.chosen] == [special] and answer.route == own and "campaign names" in answer.by
+    assert [way.relay for way in simulation.ask(sender, Stream.CAMPAIGN, "taro@example.net").chosen] == [usual]
+    # A claim sees it so, too.
+    Batch.objects.filter(pk=make_batch(sender, "taro@example.net").pk).update(route=own)
+    for relay, taken in ((usual, 0), (special, 1)):
+        lease = queue.take_lease(relay, "bulk")
+        assert lease and len(queue.claim(lease, 10)) == taken
+
+
+def test_only_campaigns_name_a_route() -> None:
+    sender, route = make_sender("shop@tea.example"), make_route()
+    asked = {"sender": sender.pk, "route": route.pk, "to": "taro@example.net"}
+    form = SimulationForm({**asked, "stream": Stream.TRANSACTIONAL})
+    assert list(form.errors) == ["route"] and "Only campaigns" in str(form.errors)
+    assert SimulationForm({**asked, "stream": Stream.CAMPAIGN}).is_valid()
 
 
 def test_looking_changes_nothing(relay: Relay, sender: Sender) -> None:

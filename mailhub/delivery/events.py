@@ -258,8 +258,15 @@ def _move(made: Sequence[Event], tally: Tally) -> None:
             # A worker that holds it finds that it does not any more.
             message.status, message.reply, message.settled_at, message.lease = claimed, event.detail, event.at, None
             moved[message.pk] = message
-    if moved:
-        Message.objects.bulk_update(moved.values(), ["status", "reply", "settled_at", "lease"])
+    moment = connection.ops.adapt_datetimefield_value
+    rows = [(str(message.status), message.reply, moment(message.settled_at), pk) for pk, message in moved.items()]
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(MOVE, rows)
+
+
+# Written out, since Django takes longer to say it for many rows than all the rest of a report takes.
+MOVE = "UPDATE delivery_message SET status = %s, reply = %s, settled_at = %s, lease_id = NULL WHERE id = %s"
 
 
 def _fates(made: Sequence[Event]) -> dict[throughput.Place, Counter[str]]:

@@ -305,8 +305,8 @@ OTHERWISE: dict[str, tuple[str, Any, Any]] = {
     ),
     "a mail that was not sent failed": (
         "resend",
-        lambda event: {**event, "type": "email.failed", "data": {**without(event["data"], "bounce"), "failed": {"reason": "reached_daily_quota"}}},
-        (Status.FAILED, [("failed", "", "other")], False),
+        lambda event: {**event, "type": "email.failed", "data": {**without(event["data"], "bounce"), "failed": {"reason": "552 5.2.2 Mailbox full"}}},
+        (Status.FAILED, [("failed", "", "mailbox_full")], False),
     ),
     "the server's words outweigh those that are made of them": (
         "mailersend",

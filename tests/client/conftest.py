@@ -112,6 +112,7 @@ def sibling(process: Sibling, project: Project, live_server: Any, monkeypatch: p
         "MAILHUB_WEBHOOK_SECRET": endpoint.secret,
         "MAILHUB_OUTBOX": False,
         "MAILHUB_TIMEOUT": 30,
+        "ANYMAIL": {},
     }
     process.do("clear")
     return process

@@ -29,7 +29,7 @@ from tests.client.conftest import Sibling
 from tests.installation import free_ports
 from transactional.models import Submission
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 
 def octets(data: bytes) -> str:
@@ -155,6 +155,19 @@ def test_each_of_a_batch_has_its_own_words_headers_and_status(sibling: Sibling, 
     }
     assert [(mail["To"], mail["X-Seat"]) for mail in left(relay)] == [("a@example.net", "1"), ("b@example.net", "2")]
     assert sorted(len(submission.metadata) for submission in Submission.objects.all()) == [0, 1]
+
+
+def test_what_a_site_says_of_all_its_mail_holds_for_each(sibling: Sibling) -> None:
+    defaults = {"SEND_DEFAULTS": {"tags": ["site"], "metadata": {"site": "tea", "order": 0}, "track_clicks": True}}
+    assert sibling.send(settings={"ANYMAIL": defaults}, tags=["order"], metadata={"order": 17})["sent"] == [1]
+    submission = Submission.objects.get()
+    assert (submission.labels, submission.metadata) == (["site", "order"], {"site": "tea", "order": "17"})
+
+
+def test_a_feature_that_mailhub_has_not_is_passed_over_where_the_site_says_so(sibling: Sibling) -> None:
+    asked = {"alternatives": [["BEGIN:VCALENDAR", "text/calendar"]]}
+    assert "text/calendar" in sibling.send(**asked)["error"]
+    assert sibling.send(settings={"ANYMAIL": {"IGNORE_UNSUPPORTED_FEATURES": True}}, **asked)["sent"] == [1]
 
 
 def test_a_time_to_send_at_is_kept(sibling: Sibling, relay: Relay) -> None:

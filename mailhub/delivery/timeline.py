@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,7 +14,8 @@ from django.utils.translation import gettext_lazy
 from mailhub.delivery import progress, simulation
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Message
 from mailhub.lib import clock
-from mailhub.relays.models import Relay
+from mailhub.relays.models import Relay, Route
+from mailhub.relays.routing import Choice
 
 Status = Message.Status
 
@@ -29,6 +30,8 @@ class Step:
     #: the relay's answer
     reply: str = ""
     relay: Relay | None = None
+    #: by which route the relay was chosen, and why it
+    why: str = ""
     #: the address of ours that it left from
     source_ip: str = ""
     #: how long the relay was spoken to, for an attempt
@@ -40,11 +43,14 @@ class Step:
 
 
 def of(message: Message) -> list[Step]:
-    """The steps in the order of their time; needs three queries."""
+    """The steps in the order of their time; needs four queries."""
     now = clock.now()
     # The outcome of an attempt is recorded as an event of the same moment: the two are one step.
     events = {(event.at, event.type): event for event in message.events.order_by("at", "pk")}
-    attempts = [_attempt(attempt, events) for attempt in message.attempts_made.select_related("relay").defer("relay__secrets")]
+    made = list(message.attempts_made.select_related("relay").defer("relay__secrets"))
+    keys = {attempt.route_key for attempt in made if attempt.route_key}
+    routes = dict(Route.objects.filter(pk__in=keys).values_list("pk", "name")) if keys else {}
+    attempts = [_attempt(attempt, events, routes) for attempt in made]
     steps = [*_arrival(message), *attempts, *map(_event, events.values()), *_withdrawal(message)]
     steps.sort(key=lambda step: step.at)
     passed = [replace(step, after=step.at - _end(before)) for before, step in pairwise(steps)]
@@ -73,7 +79,27 @@ EVENTS_OF = {
 }
 
 
-def _attempt(attempt: Attempt, events: dict[tuple[datetime, str], Event]) -> Step:
+# Why a relay took it, by routing.Choice.
+WHY = {
+    Choice.ONLY: gettext_lazy("Route “%(route)s”: no other relay of it is for such mail."),
+    Choice.FIRST: gettext_lazy("Route “%(route)s”: this relay comes before the others."),
+    Choice.MEANT: gettext_lazy("Route “%(route)s”: this relay is for such mail, and comes before those that take everything."),
+    Choice.SHARE: gettext_lazy("Route “%(route)s”: this relay takes %(percent)s %% of such mail, by the number of the message."),
+    Choice.STAND_IN: gettext_lazy(
+        "Route “%(route)s”: this relay stood in for one before it, or beside it, that took nothing then."
+    ),
+}
+
+
+def _why(attempt: Attempt, routes: Mapping[int, str]) -> str:
+    """As it was when the mail was claimed; "" for what is not known."""
+    if not attempt.route_key or not attempt.choice:
+        return ""
+    route = routes.get(attempt.route_key) or _("deleted since")
+    return WHY[Choice(attempt.choice)] % {"route": route, "percent": attempt.percent}
+
+
+def _attempt(attempt: Attempt, events: dict[tuple[datetime, str], Event], routes: Mapping[int, str]) -> Step:
     """Takes its event out of `events`."""
     types = EVENTS_OF[Attempt.Outcome(attempt.outcome)]
     event = next((found for type in types if (found := events.pop((attempt.finished_at, type), None))), None)
@@ -85,6 +111,7 @@ def _attempt(attempt: Attempt, events: dict[tuple[datetime, str], Event]) -> Ste
         _("The address is bad: nothing is sent there any more.") if event and event.type == Event.Type.BOUNCED else "",
         reply=f"{code} {attempt.reply}".strip(),
         relay=attempt.relay,
+        why=_why(attempt, routes),
         source_ip=attempt.source_ip or "",
         lasted=attempt.finished_at - attempt.started_at,
     )

@@ -26,6 +26,7 @@ from mailhub.delivery import admin as delivery_admin
 from mailhub.delivery import pages, queue, search, suppressions, timeline
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Move, Suppression, Worker
 from mailhub.lib import tasks
+from mailhub.relays import routing
 from mailhub.relays.models import Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
 from tests.delivery.world import make_content
@@ -315,6 +316,28 @@ def test_a_message_tells_its_way_step_by_step(admin_client: Client, make: Make) 
         message.message_id,
     ):
         assert shown in page, shown
+
+
+@pytest.mark.parametrize("choice", routing.Choice)
+def test_each_try_says_by_which_route_and_why_its_relay_was_chosen(admin_client: Client, make: Make, relay: Relay, choice: int) -> None:
+    message = make()
+    settled(message, "sent", "sent", "sent", "250 2.0.0 ok", message.created_at)
+    route = Route.objects.get()
+    Attempt.objects.update(route_key=route.pk, choice=choice, percent=30)
+    said = {
+        routing.Choice.ONLY: "no other relay of it is for such mail",
+        routing.Choice.FIRST: "comes before the others",
+        routing.Choice.MEANT: "this relay is for such mail",
+        routing.Choice.SHARE: "takes 30 % of such mail",
+        routing.Choice.STAND_IN: "this relay stood in for one before it",
+    }
+    page = text(admin_client.get(url(message)))
+    assert f"Route “{route.name}”: " in page
+    assert said[routing.Choice(choice)] in page
+    Attempt.objects.update(route_key=0)
+    assert timeline.of(message)[3].why == ""
+    Attempt.objects.update(route_key=route.pk + 1)
+    assert "deleted since" in timeline.of(message)[3].why
 
 
 def test_a_bounce_is_told_once_with_what_follows(make: Make) -> None:

@@ -4,12 +4,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from campaigns.models import Consent, Contact, MailingList, Subscription
 from mailhub.delivery import queue
 from mailhub.delivery.models import Event, Message, Suppression
 from mailhub.lib import clock
 from mailhub.lib.api import cursor
+from tests.delivery.world import postgresql_only
 from tests.transactional.api import Site
 from tests.transactional.test_api_send import MAIL
 from transactional import samples
@@ -175,6 +178,18 @@ def test_statistics_count_what_became_of_the_messages(site: Site) -> None:
     assert (figures["messages"], figures["by_status"]) == (2, {"queued": 1, "canceled": 1})
     assert [(limit["name"], limit["left"]) for limit in figures["limits"]] == [("day", 8)]
     assert site.get("statistics", {"since": "2020-01-01T00:00:00Z"}).status_code == 422
+
+
+@postgresql_only
+def test_statistics_read_the_projects_own_mails_and_nobody_elses(site: Site) -> None:
+    send(site, "a@example.net")
+    with connection.cursor() as cursor, CaptureQueriesContext(connection) as context:
+        site.get("statistics")
+        (sql,) = [query["sql"] for query in context.captured_queries if "COUNT" in query["sql"] and "delivery_message" in query["sql"]]
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN (COSTS OFF) {sql}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "using delivery_message_content" in plan and "Seq Scan" not in plan, plan
 
 
 def test_suppressions_hold_for_the_project_or_for_everybody(site: Site) -> None:

@@ -36,7 +36,7 @@ def first(text: str) -> str:
 def tidy(address: str) -> str:
     """Without what the text around has left on it."""
     local, _at, domain = address.rpartition("@")
-    for prefix in ("mailto:", "smtp:", "rfc822;", "=3D"):
+    for prefix in ("mailto:", "smtp:", "smtp=", "rfc822;", "=3D"):
         local = local[len(prefix) :] if local.lower().startswith(prefix.lower()) else local
     if not local.startswith('"'):
         local = GLUED.sub("", local).lstrip("*=+>/")

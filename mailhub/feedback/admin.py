@@ -142,7 +142,8 @@ class IncomingMailAdmin(BigTableAdmin[IncomingMail]):
 
     @admin.display(description=_("status"))
     def state(self, mail: IncomingMail) -> SafeString:
-        return badge(mail.status, mail.get_status_display())
+        tone = "warn" if mail.status in by_hand.OPEN else "done" if mail.status == IncomingMail.Status.APPLIED else mail.status
+        return badge(tone, mail.get_status_display())
 
 
 @admin.register(ParkedReport)
@@ -151,7 +152,7 @@ class ParkedReportAdmin(BigTableAdmin[ParkedReport]):
 
     lead = _("Events that services told of, and whose message was not found. Each is tried again for some hours, then kept here.")
     empty_hint = _("Everything that services told of was about mail of yours.")
-    list_display = ("title", "state", "about", "received_at")
+    list_display = ("title", "state", "received_at")
     list_filter = ("status", "type")
     list_select_related = ("url__relay",)
     actions = ("try_again", "dismiss")
@@ -174,10 +175,6 @@ class ParkedReportAdmin(BigTableAdmin[ParkedReport]):
     def state(self, report: ParkedReport) -> SafeString:
         label = badge("warn" if report.status == ParkedReport.Status.KEPT else report.status, report.get_status_display())
         return two_lines(label, report.get_why_display()) if report.status != ParkedReport.Status.APPLIED else label
-
-    @admin.display(description=_("message"))
-    def about(self, report: ParkedReport) -> str:
-        return str(report.number or report.public_id or "—")
 
     @admin.action(description=_("Try again now"), permissions=["view"])
     def try_again(self, request: HttpRequest, queryset: QuerySet[ParkedReport]) -> None:
@@ -211,6 +208,7 @@ class CallbackAdmin(BigTableAdmin[Callback]):
     list_display = ("title", "state", "recorded", "parked", "passed", "unread", "received_at")
     list_filter = ("status",)
     list_select_related = ("url__relay",)
+    actions = ("read_again",)
     fields = ("url", "status", "size", "position", "recorded", "parked", "passed", "unread", "tries", "received_at")
 
     class Media:
@@ -229,6 +227,14 @@ class CallbackAdmin(BigTableAdmin[Callback]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Callback]:
         return super().get_queryset(request).defer("body", "url__secrets", "url__relay__secrets")
+
+    @admin.action(description=_("Read again"), permissions=["view"])
+    def read_again(self, request: HttpRequest, queryset: QuerySet[Callback]) -> None:
+        """Those that were set aside; whoever may change relays may."""
+        demand(request, "relays.change_relay")
+        count = callbacks.read_again(queryset)
+        words = ngettext("%(n)s callback is being read again.", "%(n)s callbacks are being read again.", count)
+        self.message_user(request, words % {"n": count})
 
     @admin.display(description=_("callback"))
     def title(self, callback: Callback) -> SafeString:
@@ -269,7 +275,8 @@ class MailboxAdmin(admin.ModelAdmin[Mailbox]):
     @admin.display(description=_("state"))
     def state(self, mailbox: Mailbox) -> SafeString:
         if mailbox.status == Mailbox.Status.ACTIVE and mailbox.problem:
-            return two_lines(badge("failed", gettext("does not work")), mailbox.problem)
+            label = badge("failed", gettext("does not work")) if mailbox.failures else badge("warn", gettext("with a problem"))
+            return two_lines(label, mailbox.problem)
         label = badge(mailbox.status, mailbox.get_status_display())
         words = ngettext(
             "%(n)s mail stays at the server: too large, or it cannot be fetched.",

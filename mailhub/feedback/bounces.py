@@ -44,9 +44,23 @@ def read_mail(mail: mime.Part) -> Reading:
     notice = sns.read(text)
     if notice:
         return notice
-    groups = [group for leaf in leaves if leaf.type in dsn.TYPES or dsn.unnamed(leaf) for group in dsn.read(leaf.text)]
+    refused = kinds.refuses(mail, text)
+    groups = [group for leaf in leaves if dsn.tells(leaf, refused=refused) for group in dsn.read(leaf.text)]
+    if not groups and (wrapped := within(mail, leaves)):
+        return read_mail(wrapped)
     kind = kinds.of(mail, leaves, text, has_status=bool(groups))
     return bounce(mail, text, groups, returned) if kind == MailKind.BOUNCE else Reading(kind, (), returned)
+
+
+def within(mail: mime.Part, leaves: list[mime.Part]) -> mime.Part | None:
+    """The mail that a filter on the way has put into one of its own, which goes on as from and to the same."""
+    for leaf in leaves:
+        if leaf is not mail and leaf.type == "message/rfc822":
+            inner = mime.read(leaf.data)
+            same = all(inner.header(name).strip() == mail.header(name).strip() != "" for name in ("from", "to"))
+            if same and inner.header("subject").strip() in mail.header("subject") and len(inner.body) < len(mail.body):
+                return inner
+    return None
 
 
 def notice_text(mail: mime.Part, leaves: list[mime.Part]) -> str:
@@ -83,6 +97,9 @@ def first_values(mail: mime.Part) -> dict[str, str]:
 
 def bounce(mail: mime.Part, text: str, groups: list[dsn.Group], returned: dict[str, str]) -> Reading:
     notice = notices.read(text, kinds.own(mail))
+    host = addresses.first(mail.header("from")).rpartition("@")[2]
+    if notice.certainty <= notices.MENTIONED and host and kinds.daemon(mail):
+        notice.take_local_names(host)
     if not returned and notice.returned:
         returned = first_values(mime.read(textwrap.dedent(notice.returned).encode("utf-8", "replace")))
     if not groups:
@@ -107,7 +124,8 @@ def proves(mail: mime.Part, notice: notices.Notice, returned: dict[str, str], re
     if returned or notice.returned or "x-failed-recipients" in mail.headers or any(report.code or report.status for report in reports):
         return True
     mine = kinds.own(mail)
-    return notice.certainty >= notices.SPOKEN and any(report.recipient.lower() not in mine for report in reports)
+    sure = notice.certainty >= notices.SPOKEN or any(leaf.type in mime.RETURNED for leaf in mail.leaves())
+    return sure and any(report.recipient.lower() not in mine for report in reports)
 
 
 def from_group(group: dsn.Group, notice: notices.Notice, subject: str, alone: bool, letters: int) -> Report:

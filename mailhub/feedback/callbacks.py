@@ -22,7 +22,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -465,6 +465,14 @@ def _confirm_waiting() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- later
+
+
+def read_again(found: QuerySet[Callback]) -> int:
+    """Have those that were set aside read once more; returns how many. What is recorded of them already is not recorded twice."""
+    count = found.filter(status=Callback.Status.STUCK, body__isnull=False).update(status=Callback.Status.NEW, tries=0)
+    if count:
+        tasks.enqueue("mailhub.feedback.tasks.read_callbacks", queue="maintenance")
+    return count
 
 
 def try_parked(most: int = GROUP) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mailhub.feedback import addresses, mime
 
 TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
+RECEIPT = "message/disposition-notification"
 MOST_RECIPIENTS = 500
 MOST_LINES = 5000
 
@@ -19,6 +20,8 @@ EMBEDDED = re.compile(r"^(?:Reporting-MTA|Final-Recipient|Original-Recipient)[ \
 END = re.compile(r"^(?:--\S|Return-Path:|Received:|MIME-Version:|Subject:|Content-(?:Type|Description|Disposition):|From:)", re.IGNORECASE)
 STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 COMMENT = re.compile(r"\((.{1,300})\)")
+# An address with a domain that is none is still whom it was for.
+BROKEN = re.compile(r"[^\s@<>]{1,128}@[^\s@<>]{1,253}")
 TYPE = re.compile(r"^\s*[\w-]{1,30}\s*;\s*")
 ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
@@ -67,6 +70,11 @@ FIELDS = {
     "remote-mta": "remote",
     "x-powermta-bouncecategory": "label",
 }
+
+
+def tells(part: mime.Part, *, refused: bool = False) -> bool:
+    """`refused`: the mail is a receipt by which a mailbox's own rules refuse it (RFC 5429): that has the same fields."""
+    return part.type in TYPES or unnamed(part) or (refused and part.type == RECEIPT)
 
 
 def unnamed(part: mime.Part) -> bool:
@@ -137,7 +145,7 @@ def address(value: str) -> str:
     bare = TYPE.sub("", value, count=1).strip()
     if bare.startswith(("|", "/", '"|')) or addresses.ENCAPSULATED.match(bare):
         return ""
-    return addresses.first(bare)
+    return addresses.first(bare) or (bare if BROKEN.fullmatch(bare) else "")
 
 
 def unfolded(text: str) -> Iterator[tuple[str | None, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mailhub.feedback import addresses, marks, mime, notices
+from mailhub.feedback import addresses, dsn, marks, mime, notices
 from mailhub.feedback.reports import MailKind
 from mailhub.lib.replies import words
 
@@ -24,13 +24,18 @@ QUOTED = re.compile(r"^\s{0,3}>(?!>>)", re.MULTILINE)
 def of(mail: mime.Part, leaves: list[mime.Part], text: str, *, has_status: bool) -> MailKind:
     """`has_status`: it has a delivery status, which nobody but a mail system writes. Complaints are not for this function."""
     report_type = mail.parameter("report-type").lower()
-    if report_type == "disposition-notification" or any(leaf.type == "message/disposition-notification" for leaf in leaves):
-        return MailKind.RECEIPT
+    if report_type == "disposition-notification" or any(leaf.type == dsn.RECEIPT for leaf in leaves):
+        return MailKind.BOUNCE if has_status and refuses(mail, text) else MailKind.RECEIPT
     if report_type == "tlsrpt" or RECEIVER_REPORT.search(mail.header("subject")):
         return MailKind.RECEIVER_REPORT
     if has_status or bounces(mail, text):
         return MailKind.BOUNCE
     return harmless(mail)
+
+
+def refuses(mail: mime.Part, text: str) -> bool:
+    """A receipt, and yet the mail did not arrive: the mailbox is full, or the recipient's own rules turned it away."""
+    return "reject" in mail.raw("auto-submitted").lower() or bool(marks.REFUSED_BY_RULE.search(text[:HEAD]))
 
 
 def harmless(mail: mime.Part) -> MailKind:

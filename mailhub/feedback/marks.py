@@ -30,6 +30,8 @@ SENDER_BEFORE = marked("sender_before")
 HELP = marked("help")
 NOT_YET = marked("not_yet")
 NO_ANSWER = marked("no_answer")
+FOOTER = marked("footer")
+REFUSED_BY_RULE = marked("refused_by_rule")
 
 # A line that holds nothing else, drawn out with dashes or not.
 RULE = r"[\s\-=_*#<>|+.:~。：]{0,80}"

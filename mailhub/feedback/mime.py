@@ -29,7 +29,7 @@ FIELD = re.compile(rb"([!-9;-~]{1,76})[ \t]{0,8}:(?!//)")
 PARAMETER = re.compile(r""";\s*([\w*.-]{1,40})\s*=\s*("(?:[^"\\]|\\.){0,300}"|[^\s;]{1,300})""")
 ENCODED_WORD = re.compile(r"=\?([\w.-]{1,40})(?:\*[\w-]{0,20})?\?([bqBQ])\?([^?]{0,2000})\?=(?:\s+(?==\?))?")
 # A boundary nobody announced: a line of its own, and a part's header after it.
-UNANNOUNCED = re.compile(rb"^--([^\s-][^\n]{0,120}?)[ \t]*\n(?=Content-[A-Za-z-]{1,40}:)", re.MULTILINE | re.IGNORECASE)
+UNANNOUNCED = re.compile(rb"^--(-{0,40}[^\s-][^\n]{0,120}?)[ \t]*\n(?=Content-[A-Za-z-]{1,40}:)", re.MULTILINE | re.IGNORECASE)
 NOT_SHOWN = (("<style", "</style>"), ("<script", "</script>"), ("<title", "</title>"), ("<!--", "-->"))
 BREAKS = re.compile(r"<(?:br|/?p|/?div|/?tr|/?h\d|/?li|/?table|/?ul|/?td)\b[^<>]{0,2000}>", re.IGNORECASE)
 # Not an address in angle brackets.
@@ -102,7 +102,7 @@ class Part:
 
 def read(raw: bytes) -> Part:
     """The mail. LF, CRLF and CR end lines alike; beyond the first MOST_BYTES nothing is read."""
-    data = raw[: MOST_BYTES * 2].replace(b"\r\n", b"\n").replace(b"\r", b"\n")[:MOST_BYTES].lstrip(b"\n\xef\xbb\xbf")
+    data = raw[: MOST_BYTES * 2].replace(b"\r\n", b"\n").replace(b"\r", b"\n")[:MOST_BYTES].lstrip(b"\n\t \xef\xbb\xbf")
     if data.startswith((b"From ", b">From ")):
         data = data.partition(b"\n")[2]
     return part(data, DEEPEST, [MOST_PARTS])
@@ -135,6 +135,10 @@ def pieces(made: Part, left: list[int]) -> Iterator[bytes]:
             return
         boundary = found[1]
         lines = list(islice(marks(boundary, made.body), left[0] + 1))
+        # It may be of a mail that is returned in the text, and what comes before is the notice.
+        if made.body[: found.start()].strip():
+            left[0] -= 1
+            yield b"\n" + made.body[: found.start()]
     for place, line in enumerate(lines):
         if line[1] == b"--" or left[0] <= 0:
             return

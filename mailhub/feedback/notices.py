@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mailhub.feedback import addresses, dsn
-from mailhub.feedback.marks import HEADER_LINE, HEADER_PROOF, HELP, RECIPIENT_BEFORE, RETURNED_BELOW, SENDER_BEFORE
+from mailhub.feedback.marks import FOOTER, HEADER_LINE, HEADER_PROOF, HELP, RECIPIENT_BEFORE, RETURNED_BELOW, SENDER_BEFORE
 from mailhub.lib.replies import words
 
 MOST_TEXT = 60_000
@@ -32,6 +32,11 @@ RCPT = re.compile(rf"RCPT TO\s*:?\s*<?{ADDRESS}>?", re.IGNORECASE)
 TO = re.compile(r"^\s*(?:to|an|à|para|a|per|кому|宛先|收件人|받는 ?사람)\s*[:：]\W*$", re.IGNORECASE)
 COMMAND = re.compile(r"^\s*>>>\s*(EHLO|HELO|MAIL|RCPT|DATA)\b", re.IGNORECASE)
 REFUSAL = re.compile(r"^\s*<<<\s*([45]\d\d)")
+# Some quote the mail that they return.
+QUOTE = re.compile(r"^> ?(?!>)")
+# Names of mailboxes in a list of recipients of the system's own.
+LIST = re.compile(r"(?:recipient|address|user|addressee)\(?e?s?\)?\b.{0,200}:$", re.IGNORECASE)
+LOCAL_NAME = re.compile(r"^\s+(?P<name>[\w.+-]{1,64})$")
 # A part of a mail whose boundary nobody found.
 PART = re.compile(r"^\s*(?:Content-Type\s*:\s*(?:message|text|multipart)/|Content-(?:Transfer-Encoding|Disposition)\s*:)", re.IGNORECASE)
 ANSWER = re.compile(r"^\s*(?:<<<|Received <<<|Received >>>)\s?(.*)$")
@@ -74,6 +79,15 @@ class Notice:
     def about(self, address: str) -> str:
         return self.reasons.get(address) or next((reason for named, reason in self.reasons.items() if named.lower() == address.lower()), "")
 
+    def take_local_names(self, host: str) -> None:
+        """Recipients that are listed without their host, as a system does those of its own."""
+        lines = self.text.split("\n")
+        place = next((place for place, line in enumerate(lines) if LIST.search(line)), len(lines))
+        below = itertools.dropwhile(lambda line: not line.strip(), lines[place + 1 :])
+        names = [found["name"] for found in itertools.takewhile(bool, map(LOCAL_NAME.match, below)) if found][:MOST_RECIPIENTS]
+        if names:
+            self.certainty, self.reasons = LABELLED, {f"{name}@{host}": "" for name in names}
+
 
 def read(text: str, not_these: frozenset[str] = frozenset()) -> Notice:
     """`not_these`: addresses in lower case that are recipients only where nobody else is named: whom the bounce is to, who sends it."""
@@ -83,7 +97,7 @@ def read(text: str, not_these: frozenset[str] = frozenset()) -> Notice:
     if below and not HEADER_LINE.match(below[0]):
         # The line that says what follows.
         below = below[1:]
-    notice = Notice("\n".join(head), "\n".join(below).strip("\n"))
+    notice = Notice("\n".join(head), "\n".join(QUOTE.sub("", line) for line in below).strip("\n"))
     notice.answers = "\n".join(found[1] for line in head if (found := ANSWER.match(line)))
     notice.command = refused_command(head)
     entries = leading(head, not_these) or leading(head, frozenset())
@@ -100,7 +114,7 @@ def told(entries: list[Entry], lines: list[str]) -> dict[str, str]:
     for entry in entries[:MOST_RECIPIENTS]:
         reasons[entry.address] = " ".join(filter(None, (reasons.get(entry.address), entry.reason)))
     if len(reasons) == 1:
-        further = lines[entries[0].end : entries[0].end + MOST_FURTHER]
+        further = itertools.takewhile(lambda line: not FOOTER.search(line), lines[entries[0].end : entries[0].end + MOST_FURTHER])
         reasons = {entries[0].address: " ".join([entries[0].reason, *map(str.strip, further)]).strip()}
     return reasons
 
@@ -133,11 +147,12 @@ def refused_command(lines: list[str]) -> str:
 def ends(lines: list[str]) -> int:
     """The line where the returned mail begins."""
     for place, line in enumerate(lines):
+        line = QUOTE.sub("", line)
         if (len(line) <= 160 and RETURNED_BELOW.match(line)) or dsn.EMBEDDED.match(line) or PART.match(line):
             return place
         if HEADER_PROOF.match(line) or (HEADER_LINE.match(line) and place and not lines[place - 1].strip()):
-            run = list(itertools.takewhile(str.strip, lines[place : place + 12]))
-            shown = [each for each in run if HEADER_LINE.match(each)]
+            run = itertools.takewhile(str.strip, lines[place : place + 12])
+            shown = [each for each in (QUOTE.sub("", each) for each in run) if HEADER_LINE.match(each)]
             if len(shown) >= 3 and any(HEADER_PROOF.match(each) for each in shown):
                 return place
     return len(lines)

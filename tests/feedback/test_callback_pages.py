@@ -13,6 +13,7 @@ from mailhub.delivery.models import Message
 from mailhub.feedback import probes
 from mailhub.feedback.incoming import take
 from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, ParkedReport, Probe
+from mailhub.lib import tasks
 from mailhub.relays.base import Fault, Refused, Reply
 from mailhub.relays.models import Relay
 from mailhub.relays.providers import memory
@@ -201,3 +202,18 @@ def test_a_test_that_nothing_comes_of_ends_and_a_late_bounce_still_counts(called
     take(bounce("no-such-mailbox@tea.example"), IncomingMail.Source.SMTP, rcpt_to=probe.return_path)
     probe.refresh_from_db()
     assert probe.status == "kept"
+
+
+def test_callbacks_that_were_set_aside_are_read_again_by_hand(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(tasks, "enqueue", lambda task, queue: woken.append(task))
+    url = CallbackURL.objects.create(relay=relay_of("postmark"), service="postmark")
+    kinds: dict[str, dict[str, Any]] = {"stuck": {}, "read": {"status": "done"}, "forgotten": {"body": None}}
+    for name, changes in kinds.items():
+        fields = {"status": "stuck", "body": b"{}", "tries": 3, "size": 2, "received_at": timezone.now(), **changes}
+        Callback.objects.create(url=url, digest=name, body_digest=name, **fields)
+    chosen = {"action": "read_again", "_selected_action": [row.pk for row in Callback.objects.all()]}
+    page = words(admin_client, reverse("admin:feedback_callback_changelist"), chosen)
+    assert "1 callback is being read again" in page
+    assert woken == ["mailhub.feedback.tasks.read_callbacks"]
+    assert set(Callback.objects.values_list("digest", "status")) == {("stuck", "new"), ("read", "done"), ("forgotten", "stuck")}

@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from campaigns import exports, growth, pages, subscriptions
+from campaigns.forms import ContactForm
 from campaigns.models import Campaign, Consent, Contact, Import, LeftOut, MailingList, Subscription, Template
 from mailhub.admin import BigTableAdmin, EstimatingPaginator, ReadOnlyAdmin, badge, two_lines
 from mailhub.delivery import history
@@ -26,6 +27,7 @@ from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import Batch, Suppression
 from mailhub.delivery.templatetags.figures import meter
 from mailhub.lib.charts import grouped
+from mailhub.senders.models import Sender
 
 M = TypeVar("M", bound=Model)
 
@@ -180,7 +182,8 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
         return initial
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().add_view(request, form_url, {"templates": Template.objects.all(), **(extra_context or {})})
+        lacking = {"no_sender": not Sender.objects.exists(), "no_list": not MailingList.objects.exists()}
+        return super().add_view(request, form_url, {"templates": Template.objects.all(), **lacking, **(extra_context or {})})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -325,6 +328,7 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
     list_per_page = 50
     ordering = ("-pk",)
     sortable_by = ()
+    form = ContactForm
     fields = ("email", "name", "language", "attributes")
     empty_hint = _("People come here from a CSV file, or one by one. Campaigns reach those who agreed to them.")
 
@@ -361,11 +365,6 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ContactList
-
-    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        if db_field.name == "attributes":
-            kwargs["widget"] = rows(4, spellcheck="false", **{"class": "vLargeTextField code"})
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Contact | None = None) -> list[str] | tuple[str, ...]:
         # Consents are for an address: another address is another contact.

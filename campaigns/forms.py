@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from django import forms
@@ -7,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from campaigns.imports import MOST_BYTES
-from campaigns.models import Consent, MailingList
+from campaigns.models import Consent, Contact, MailingList
 from mailhub.lib.headers import one_line
 
 # A withdrawal is no ground to write to anybody.
@@ -91,3 +93,77 @@ class ScheduleForm(forms.Form):
             time_format="%H:%M",
         ),
     )
+
+
+# ------------------------------------------------------------------------------------------------------------------- contacts
+
+
+COLON = re.compile("[:：]")
+
+
+class AttributesField(forms.CharField):
+    """Names and values as people write them down: one a line, the name before the colon. What a value goes on with is moved in.
+
+    Values are text. What another program stored as a number, or as something that has parts, is written as JSON."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return "\n".join(f"{name}: {in_words(one)}".rstrip() for name, one in value.items())
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return value
+        found: dict[str, str] = {}
+        name = ""
+        for number, line in enumerate((value or "").splitlines(), 1):
+            if name and line[:1].isspace() and line.strip():
+                found[name] += "\n" + line.strip()
+            elif line.strip():
+                name, *said = (part.strip() for part in COLON.split(line, maxsplit=1))
+                if not name or not said:
+                    words = _("Line %(line)s has no name before a colon: write it as “city: Kyoto”.")
+                    raise ValidationError(words, params={"line": number})
+                if name in found:
+                    raise ValidationError(_("“%(name)s” stands there twice. Leave one of them."), params={"name": name})
+                found[name] = said[0]
+        return found
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(self.prepare_value(initial or {}).splitlines() != (data or "").splitlines())
+
+
+def in_words(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "\n  ".join(line.strip() for line in text.splitlines())
+
+
+class ContactForm(forms.ModelForm[Contact]):
+    attributes = AttributesField(
+        label=_("Attributes"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField"}),
+        help_text=_("What mails may say of the person: a name and a value a line. “city: Kyoto” fills in {{ city }}."),
+    )
+
+    class Meta:
+        model = Contact
+        fields = ("email", "name", "language", "attributes")
+
+    def clean_attributes(self) -> dict[str, Any]:
+        """What reads as before stays what it is, a number for one; and what was a number stays one."""
+        given: dict[str, Any] = self.cleaned_data["attributes"]
+        return {name: as_before(words, self.instance.attributes.get(name)) for name, words in given.items()}
+
+
+def as_before(words: str, former: Any) -> Any:
+    if former is None or " ".join(in_words(former).split()) == " ".join(words.split()):
+        return words if former is None else former
+    if isinstance(former, str):
+        return words
+    try:
+        return json.loads(words)
+    except ValueError:
+        return words

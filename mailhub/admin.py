@@ -17,6 +17,7 @@ from django.utils.functional import Promise, cached_property
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -229,6 +230,16 @@ class ReadOnlyAdmin(admin.ModelAdmin[M]):
 
     def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
         return False
+
+
+class Labelled:
+    """Before an inline that is a table: its inputs have no label but the head of their column, which each says, too."""
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        if field:
+            field.widget.attrs.setdefault("aria-label", capfirst(field.label))
+        return field
 
 
 class EstimatingPaginator(Paginator[Any]):

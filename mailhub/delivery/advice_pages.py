@@ -109,7 +109,7 @@ def report(request: HttpRequest) -> HttpResponse:
         "admin/delivery/report.html",
         _("Mails a month"),
         Relay,
-        months=[date_format(timezone.localtime(start), "YEAR_MONTH_FORMAT") for start in starts],
+        months=[(date_format(start, "Y"), date_format(start, "M")) for start in map(timezone.localtime, starts)],
         rows=[
             {
                 "row": row,

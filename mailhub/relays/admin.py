@@ -20,12 +20,21 @@ from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, meter, two_lines
+from mailhub.admin import BigTableAdmin, Labelled, ReadOnlyAdmin, badge, meter, two_lines
 from mailhub.lib import clock
 from mailhub.lib.states import WrongState
 from mailhub.relays import destinations, ip_pages, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
-from mailhub.relays.forms import BlocklistForm, DedicatedIPForm, DestinationForm, QuotaForm, RelayForm, ResponseRuleForm, WarmupPlanForm
+from mailhub.relays.forms import (
+    BlocklistForm,
+    DedicatedIPForm,
+    DestinationForm,
+    QuotaForm,
+    RelayForm,
+    ResponseRuleForm,
+    ServiceForm,
+    WarmupPlanForm,
+)
 from mailhub.relays.limits import Standing
 from mailhub.relays.models import (
     Blocklist,
@@ -52,13 +61,13 @@ View = Callable[..., HttpResponseBase]
 # -------------------------------------------------------------------------------------------------------------------- relays
 
 
-class QuotaInline(admin.TabularInline[Quota, Relay]):
+class QuotaInline(Labelled, admin.TabularInline[Quota, Relay]):
     model = Quota
     form = QuotaForm
     extra = 0
 
 
-class RelayPlanInline(admin.TabularInline[RelayPlan, Relay]):
+class RelayPlanInline(Labelled, admin.TabularInline[RelayPlan, Relay]):
     model = RelayPlan
     extra = 0
     verbose_name = _("plan")
@@ -269,7 +278,7 @@ def figures(row: Figures) -> SafeString:
 # --------------------------------------------------------------------------------------------------------- own addresses
 
 
-class DedicatedIPInline(admin.TabularInline[DedicatedIP, IPPool]):
+class DedicatedIPInline(Labelled, admin.TabularInline[DedicatedIP, IPPool]):
     model = DedicatedIP
     form = DedicatedIPForm
     # Its warm-up is chosen on its own page.
@@ -666,7 +675,7 @@ class InboxMailAdmin(BigTableAdmin[InboxMail]):
 # ------------------------------------------------------------------------------------------------------------------- services
 
 
-class PlanInline(admin.TabularInline[Plan, Service]):
+class PlanInline(Labelled, admin.TabularInline[Plan, Service]):
     model = Plan
     fields = ("key", "name", "price", "currency", "included", "per_thousand", "per_day", "source", "as_of", "confidence")
     extra = 0
@@ -678,6 +687,7 @@ class ServiceAdmin(admin.ModelAdmin[Service]):
     list_display = ("title", "server", "price", "figures")
     list_filter = ("bulk", "japanese_support", "yen_invoice")
     search_fields = ("name", "host", "key")
+    form = ServiceForm
     inlines = (PlanInline,)
     fieldsets = (
         (None, {"fields": ["key", "name", "bulk"]}),

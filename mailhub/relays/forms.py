@@ -9,12 +9,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.boundfield import BoundField
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from mailhub.relays import providers
-from mailhub.relays.models import Blocklist, DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember, WarmupPlan
+from mailhub.relays.models import Blocklist, DedicatedIP, Destination, Quota, Relay, ResponseRule, Route, RouteMember, Service, WarmupPlan
 
 # RFC 1123 section 2.1, with two labels at least: what a receiver looks up.
 HOST_NAME = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -153,6 +155,72 @@ class QuotaForm(forms.ModelForm[Quota]):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValidationError(_("“%(name)s” is no time zone. Write it as Asia/Tokyo or UTC."), params={"name": name}) from None
         return name
+
+
+# ------------------------------------------------------------------------------------------------------------------ services
+
+
+class LimitsWidget(forms.MultiWidget):
+    """A row for each limit: how many, in what, and how that is counted."""
+
+    ROWS = 4
+
+    def __init__(self) -> None:
+        periods, kinds = [*Quota.Period.choices], [*Quota.Kind.choices]
+        widgets: list[forms.Widget] = []
+        for _row in range(self.ROWS):
+            widgets += [
+                forms.NumberInput(attrs={"min": 1, "class": "vIntegerField", "aria-label": _("Most recipients")}),
+                forms.Select(choices=periods, attrs={"aria-label": _("In each")}),
+                forms.Select(choices=kinds, attrs={"aria-label": _("How it is counted")}),
+            ]
+        super().__init__(widgets)
+
+    def decompress(self, value: Any) -> list[Any]:
+        flat = [part for row in value or [] for part in row]
+        return flat + [None, Quota.Period.DAY, Quota.Kind.ROLLING] * (self.ROWS - len(flat) // 3)
+
+    def render(self, *args: Any, **kwargs: Any) -> SafeString:
+        return format_html('<div class="limits">{}</div>', super().render(*args, **kwargs))
+
+
+class LimitsField(forms.MultiValueField):
+    """Service.limits: [[number, period, kind], ...]. A row without a number is none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        row = (
+            lambda: forms.IntegerField(min_value=1, required=False),
+            lambda: forms.ChoiceField(choices=Quota.Period.choices),
+            lambda: forms.ChoiceField(choices=Quota.Kind.choices),
+        )
+        fields = [make() for _row in range(LimitsWidget.ROWS) for make in row]
+        super().__init__(fields, widget=LimitsWidget(), require_all_fields=False, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Rows as the widget's inputs, one after another; what was sent is so already."""
+        return value if value and not isinstance(value[0], list) else self.widget.decompress(value)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(super().has_changed(self.prepare_value(initial), data))
+
+    def compress(self, data_list: list[Any]) -> list[list[Any]]:
+        rows = [data_list[at : at + 3] for at in range(0, len(data_list), 3)]
+        found = [row for row in rows if row[0]]
+        if len({(period, kind) for _limit, period, kind in found}) < len(found):
+            raise ValidationError(_("Two limits are for the same time, counted alike. Leave the smaller one."))
+        return found
+
+
+class ServiceForm(forms.ModelForm[Service]):
+    limits = LimitsField(
+        label=_("Limits"),
+        required=False,
+        help_text=_("Of recipients. A relay added for the service gets them as its quotas. Rows without a number count for nothing."),
+    )
+
+    class Meta:
+        model = Service
+        fields = ("limits",)
 
 
 # -------------------------------------------------------------------------------------------------------------------- routes

@@ -18,6 +18,7 @@ from campaigns import admin as campaigns_admin
 from campaigns import audience, launch, subscriptions
 from campaigns import progress as campaign_progress
 from campaigns.admin import ContactList
+from campaigns.forms import ContactForm
 from campaigns.models import Campaign, Consent, Contact, Growth, Import, LeftOut, MailingList, Subscription, Template
 from campaigns.subscriptions import Circumstances
 from mailhub.delivery import admin as delivery_admin
@@ -518,10 +519,36 @@ def test_big_lists_take_the_same_few_queries_and_count_up_to_a_limit(
 
 def test_an_address_stays_with_its_consents(admin_client: Client, contact: Contact) -> None:
     change = reverse("admin:campaigns_contact_change", args=[contact.pk])
-    admin_client.post(change, {"email": "other@example.net", "name": "Hana", "language": "ja", "attributes": '{"city": "Kyoto"}'})
+    admin_client.post(change, {"email": "other@example.net", "name": "Hana", "language": "ja", "attributes": "city: Kyoto"})
     contact.refresh_from_db()
     assert (contact.email, contact.name, contact.attributes) == ("hana@example.net", "Hana", {"city": "Kyoto"})
-    assert "cannot be a name" in text(admin_client.post(change, {"name": "H", "attributes": '{"first name": "x"}'}))
+    assert "cannot be a name" in text(admin_client.post(change, {"name": "H", "attributes": "first name: x"}))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [{}, {"city": "京都", "note": "会議：10時", "empty": ""}, {"points": 20, "vip": True, "tags": ["a", "b"]}, {"lines": "one\n\ntwo"}],
+)
+def test_attributes_that_nobody_touches_stay_what_they_are(contact: Contact, stored: dict[str, Any]) -> None:
+    Contact.objects.filter(pk=contact.pk).update(attributes=stored)
+    contact.refresh_from_db()
+    shown = ContactForm(instance=contact)["attributes"].value()
+    form = ContactForm({"email": contact.email, "name": "Another", "attributes": shown}, instance=contact)
+    assert form.is_valid() and form.changed_data == ["name"] and form.save().attributes == stored
+
+
+def test_attributes_are_written_a_line_each(contact: Contact) -> None:
+    Contact.objects.filter(pk=contact.pk).update(attributes={"points": 20, "city": "京都"})
+    contact.refresh_from_db()
+
+    def given(lines: str) -> ContactForm:
+        return ContactForm({"email": contact.email, "attributes": lines}, instance=contact)
+
+    form = given("points: 30\ncity：大阪: 北区\n\naddress: 1-1\n  Kita-ku\n")
+    assert form.is_valid(), form.errors
+    assert form.cleaned_data["attributes"] == {"points": 30, "city": "大阪: 北区", "address": "1-1\nKita-ku"}
+    assert "Line 2 has no name" in str(given("a: b\nnothing").errors)
+    assert "twice" in str(given("a: b\na: c").errors)
 
 
 def test_the_proof_of_consent_is_exported(admin_client: Client, contact: Contact, news: MailingList) -> None:

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import translation
 
 from mailhub.relays import services
-from mailhub.relays.forms import RelayForm
+from mailhub.relays.forms import RelayForm, ServiceForm
 from mailhub.relays.models import Plan, Quota, Relay, Service
 
 pytestmark = pytest.mark.django_db
@@ -100,6 +100,23 @@ def test_services_are_listed_and_edited(admin_client: Client) -> None:
     assert "Amazon SES" in page
     assert "14,000 JPY" in page
     assert admin_client.get(reverse("admin:relays_service_change", args=["ses"])).status_code == 200
+
+
+def test_a_services_limits_are_a_row_each() -> None:
+    ses = Service.objects.get(pk="ses")
+    ses.limits = [[50, "minute", "rolling"], [1000, "day", "calendar"]]
+    shown = str(ServiceForm(instance=ses)["limits"])
+    assert 'value="50"' in shown and 'value="1000"' in shown and "[[" not in shown
+    parts = [50, "minute", "rolling", 1000, "day", "calendar", "", "day", "rolling", "", "day", "rolling"]
+
+    def given(parts: list[object]) -> ServiceForm:
+        return ServiceForm({f"limits_{at}": part for at, part in enumerate(parts)}, instance=ses)
+
+    assert not given(parts).has_changed()
+    form = given([*parts[:6], 9, "hour", "rolling", *parts[9:]])
+    assert form.is_valid() and form.save(commit=False).limits[2] == [9, "hour", "rolling"]
+    assert "same time" in str(given([*parts[:6], 9, "minute", "rolling", *parts[9:]]).errors)
+    assert "limits" in given([0, *parts[1:]]).errors
 
 
 @pytest.mark.parametrize(("amount", "currency", "words"), [("19.95", "USD", "19.95 USD"), ("14000", "JPY", "14,000 JPY")])

@@ -50,7 +50,3 @@ def on_the_wire(address: str) -> str:
     if local.startswith(".") or local.endswith(".") or ".." in local:
         return f'"{local}"@{host}'
     return address
-
-
-def needs_smtputf8(address: str) -> bool:
-    return not address.isascii()

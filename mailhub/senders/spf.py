@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from mailhub.lib import dns
 
@@ -60,10 +60,6 @@ class Permission:
     networks: list[Network] = field(default_factory=list)
     #: "+", "-", "~" or "?" for everybody else; "" where the record does not say
     others: str = ""
-
-    def permits(self, address: str) -> bool:
-        parsed = ip_address(address)
-        return any(parsed.version == network.version and parsed in network for network in self.networks)
 
     def has(self, term: str) -> bool:
         """Whether a term that a relay needs (include:..., ip4:..., ip6:...) is there, directly or through what is included."""

@@ -28,6 +28,14 @@ Whatever goes wrong is answered as an RFC 9457 problem that names the field."""
 # What any request may be answered with; one that names something; one that changes something.
 ANY, NAMING, CHANGING = (400, 401, 403, 413, 422, 429, 500, 503), (404,), (409,)
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
+RATES = {
+    "RateLimit-Policy": {"schema": {"type": "string"}, "description": 'What the key and its project may: `"requests";q=6000;w=60`.'},
+    "RateLimit": {
+        "schema": {"type": "string"},
+        "description": 'What is left of it, and seconds until there is more: `"requests";r=5999;t=1`.',
+    },
+}
+RETRY = {"Retry-After": {"schema": {"type": "string"}, "description": "Seconds to wait."}}
 TITLES: dict[int, str] = {}
 for status, title in KINDS.values():
     TITLES.setdefault(status, title)
@@ -45,6 +53,12 @@ class API(NinjaAPI):
                 statuses = ANY + (NAMING if "{" in path else ()) + (CHANGING if method != "get" else ())
                 for status in statuses:
                     operation["responses"].setdefault(status, {"description": TITLES[status], "content": PROBLEM})
+                for status, response in operation["responses"].items():
+                    # Who is not known has no rate yet.
+                    if int(status) not in (401, 503):
+                        response["headers"] = RATES
+                operation["responses"][429]["headers"] = {**RATES, **RETRY}
+                operation["responses"][503]["headers"] = RETRY
         return document
 
     def create_response(self, request: HttpRequest, data: Any, *args: Any, **kwargs: Any) -> HttpResponse:

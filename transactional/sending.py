@@ -323,6 +323,14 @@ def permitted(project: Project | None, address: str) -> Sender | Forbidden:
     return found
 
 
+def usable(project: Project, sender: Sender) -> Sender | Forbidden:
+    """The sender of a mail that was accepted before, or why the project may not use it any more."""
+    replaces = project.from_policy != Project.FromPolicy.KEEP and project.default_sender_id == sender.pk
+    if replaces and sender.status == Sender.Status.CONFIRMED:
+        return sender
+    return permitted(project, sender.email)
+
+
 def _allowed(project: Project | None) -> str:
     senders = project.senders if project else Sender.objects
     usable = list(senders.filter(status=Sender.Status.CONFIRMED).values_list("email", flat=True)[:10])

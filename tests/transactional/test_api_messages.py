@@ -114,6 +114,10 @@ def test_a_message_goes_again_to_the_same_or_to_another(site: Site) -> None:
     same, other = site.post(f"messages/{public_id}/resend"), site.post(f"messages/{public_id}/resend", {"to": "b@example.net"})
     assert [answer.json()["to"] for answer in (same, other)] == ["a@example.net", "b@example.net"]
     assert len({public_id, same.json()["id"], other.json()["id"]}) == 3
+    told = site.get(f"messages/{other.json()['id']}/events").json()["events"]
+    assert [(event["type"], event["detail"]) for event in told] == [
+        ("queued", f"A copy of the mail to a@example.net, asked for by {site.credential}, 127.0.0.1.")
+    ]
     assert site.post(f"messages/{public_id}/resend", {"to": "b@"}).json()["errors"][0]["pointer"] == "#/to"
     Message.objects.get(public_id=public_id).content.__class__.objects.update(raw=None)
     assert site.post(f"messages/{public_id}/resend").status_code == 409
@@ -133,6 +137,19 @@ def test_a_message_goes_again_once_however_often_it_is_asked_for_under_one_key(s
     # A repetition took nothing of the day's three.
     assert [site.post(path, key=key).status_code for key in ("again-2", "again-3")] == [202, 429]
     assert Message.objects.count() == 3
+
+
+def test_a_project_sends_nothing_again_from_a_sender_that_it_may_not_use_any_more(site: Site) -> None:
+    (public_id,) = send(site, "a@example.net")
+    project = Project.objects.get()
+    sender = project.senders.get()
+    project.senders.clear()
+    answer = site.post(f"messages/{public_id}/resend")
+    assert (answer.status_code, "may not send from shop@example.com" in answer.json()["detail"]) == (403, True)
+    Project.objects.update(from_policy="force", default_sender=sender)
+    assert site.post(f"messages/{public_id}/resend").status_code == 202
+    sender.disable()
+    assert site.post(f"messages/{public_id}/resend").status_code == 403
 
 
 def test_a_key_of_a_mail_is_none_for_a_copy_of_it(site: Site) -> None:

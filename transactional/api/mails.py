@@ -91,13 +91,13 @@ def _send_all(request: HttpRequest, mails: Sequence[MailIn], keys: Sequence[str]
     credential = request.auth  # type: ignore[attr-defined]
     # Of the whole request: a batch with another body is another batch, whichever of its mails are the same.
     digest = hashlib.sha256(request.body).hexdigest()
-    origin = f"{credential}, {clients.of(request)}"
+    whence = origin(request)
     if (key := keys[0]) and Submission.objects.filter(project=credential.project, idempotency_key=key).exclude(digest=digest).exists():
         return [Conflict("idempotency_key", _("This Idempotency-Key was used for another request."), _("Use a new one for each request."))]
     asked: list[Request | NotAccepted] = []
     for mail, key in zip(mails, keys, strict=True):
         try:
-            asked.append(_request(mail, credential.project, key, digest, origin))
+            asked.append(_request(mail, credential.project, key, digest, whence))
         except NotAccepted as error:
             asked.append(error)
     answers = iter(sending.send_all([each for each in asked if isinstance(each, Request)]))
@@ -106,6 +106,11 @@ def _send_all(request: HttpRequest, mails: Sequence[MailIn], keys: Sequence[str]
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Submission)]
     messages = _messages([submission.content_id for submission in accepted])
     return [_answer(outcome, messages) if isinstance(outcome, Submission) else outcome for outcome in outcomes]
+
+
+def origin(request: HttpRequest) -> str:
+    """Who asks, for people."""
+    return f"{request.auth}, {clients.of(request)}"  # type: ignore[attr-defined]
 
 
 def tell_limits(request: HttpRequest, project: Project) -> None:

@@ -264,7 +264,7 @@ def resend(
         raise Problem("invalid", error.messages[0], [Fault(pointer(["to"]), error.messages[0])]) from None
     digest = hashlib.sha256(f"{public_id} ".encode() + request.body).hexdigest()
     try:
-        made = resending.resend(message, address, project_of(request), idempotency_key, digest)
+        made = resending.resend(message, address, project_of(request), mails.origin(request), idempotency_key, digest)
     except NotAccepted as refusal:
         raise mails.problem(refusal) from None
     if made is None:

@@ -6,7 +6,6 @@ import re
 
 from mailhub.feedback import addresses, dsn, marks, mime, notices
 from mailhub.feedback.reports import MailKind
-from mailhub.lib.replies import words
 
 # As much of a text as is looked at to tell what it is.
 HEAD = 4000
@@ -28,7 +27,13 @@ def of(mail: mime.Part, leaves: list[mime.Part], text: str, *, has_status: bool)
         return MailKind.BOUNCE if has_status and refuses(mail, text) else MailKind.RECEIPT
     if report_type == "tlsrpt" or RECEIVER_REPORT.search(mail.header("subject")):
         return MailKind.RECEIVER_REPORT
-    if has_status or bounces(mail, text):
+    if has_status:
+        return MailKind.OTHER if passed_on(mail) and report_type != "delivery-status" else MailKind.BOUNCE
+    if marks.ARRIVED_SUBJECT.search(mail.header("subject")) or (
+        marks.ARRIVED.search(text[:HEAD]) and not marks.INTRODUCTION.search(text[:HEAD])
+    ):
+        return MailKind.DELIVERED
+    if bounces(mail, text):
         return MailKind.BOUNCE
     return harmless(mail)
 
@@ -70,7 +75,7 @@ def bounces(mail: mime.Part, text: str) -> bool:
 def reports(mail: mime.Part, text: str) -> bool:
     """From somebody of whom one would not expect a bounce: it names a recipient as mail systems do, and returns the mail or a code."""
     notice = notices.read(text, own(mail))
-    return notice.certainty >= notices.LABELLED and bool(notice.returned or mail.parts or words.code(text))
+    return notice.certainty >= notices.LABELLED and bool(notice.returned or mail.parts)
 
 
 def own(mail: mime.Part) -> frozenset[str]:

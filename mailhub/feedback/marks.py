@@ -31,6 +31,8 @@ HELP = marked("help")
 NOT_YET = marked("not_yet")
 NO_ANSWER = marked("no_answer")
 FOOTER = marked("footer")
+ARRIVED = marked("arrived")
+ARRIVED_SUBJECT = marked("arrived_subject")
 REFUSED_BY_RULE = marked("refused_by_rule")
 
 # A line that holds nothing else, drawn out with dashes or not.

@@ -7,10 +7,10 @@ import pytest
 from mailhub.feedback import bounces
 from mailhub.feedback.reports import MailKind, Reading
 from mailhub.lib.replies.verdicts import Category, Kind
-from tests.feedback import mails
+from tests.feedback import mails, specimens
 from tests.feedback.mails import Harmless, Result, Sample
 
-SAMPLES = [*mails.NOTICES, *mails.STATUSES, *mails.COMPLAINTS, *mails.NOTICES_BY_SNS]
+SAMPLES = [*mails.NOTICES, *mails.STATUSES, *mails.COMPLAINTS, *mails.NOTICES_BY_SNS, *specimens.SPECIMENS]
 
 
 def read(text: str) -> Reading:
@@ -32,7 +32,7 @@ def test_line_ends_make_no_difference(sample: Sample) -> None:
     assert bounces.read(data.replace(b"\n", b"\r\n")) == bounces.read(data)
 
 
-@pytest.mark.parametrize("harmless", mails.HARMLESS, ids=str)
+@pytest.mark.parametrize("harmless", [*mails.HARMLESS, *specimens.LOOKALIKES], ids=str)
 def test_what_is_neither_bounce_nor_complaint_is_told_apart(harmless: Harmless) -> None:
     reading = read(harmless.mail)
     assert reading.kind == harmless.kind

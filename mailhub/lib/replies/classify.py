@@ -17,6 +17,9 @@ DEAD = frozenset({Category.USER_UNKNOWN, Category.HOST_UNKNOWN})
 # A dead address is dead for good: who says this does not know yet.
 FOR_NOW = re.compile(r"temporar|again later|at this time|in progress|try later|vorübergehend|一時的|暂时|временн|일시적")
 
+# And who says this means it, whatever the code: the MTA has asked and got an answer.
+DEFINITE = re.compile(r"nxdomain|dns hard error")
+
 # Which command a reply was to, as systems that quote it say.
 COMMANDS = {
     "CONNECT": re.compile(
@@ -47,7 +50,8 @@ def classify(text: str, *, code: int | None = None, enhanced: str = "", provider
     command = command or command_in(flat)
     category, rule, weight = weigh(f"{flat} [{command.lower()}]", code, enhanced, provider.lower())
     category = in_place(category, weight, command)
-    for_now = (enhanced or str(code or ""))[:1] == "4" or bool(FOR_NOW.search(flat))
+    transient = (enhanced or str(code or ""))[:1] == "4" and not DEFINITE.search(flat)
+    for_now = transient or bool(FOR_NOW.search(flat))
     return Verdict(category, kind(category, weight, for_now=for_now), rule, weight)
 
 

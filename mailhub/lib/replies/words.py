@@ -26,7 +26,7 @@ CODE = re.compile(r"(?<![\w.\[/:=-])([245]\d\d)(?![\w/%\]]|\.\d)")
 # The code at the start of each line of a long reply, which joining the lines leaves in the midst of the words.
 CONTINUED = re.compile(r"(?<![\w.-])[245]\d\d[- ](?:#?[245]\.\d{1,3}\.\d{1,3}\b)?")
 REPEATED = re.compile(r"(?<![\w.-])[245]\d\d-(?:#?[245]\.\d{1,3}\.\d{1,3}\b)?")
-PUNCTUATION = str.maketrans(dict.fromkeys(',;:!?()[]{}<>"*=|#`~“”„«»。、，：；！（）【】「」『』', " ") | {"’": "'", "‘": "'", "´": "'"})
+PUNCTUATION = str.maketrans(dict.fromkeys(',;:!?_()[]{}<>"*=|#`~“”„«»。、，：；！（）【】「」『』', " ") | {"’": "'", "‘": "'", "´": "'"})
 ELLIPSIS = re.compile(r"\.{2,}|…")
 STOP = re.compile(r"\.(?=\s|$)")
 SPACE = re.compile(r"\s+")

@@ -31,7 +31,7 @@ test-sqlite: .venv/dev
 	$(PYTEST)
 
 test-postgresql: .venv/dev
-	scripts/with_postgresql $(PYTEST)
+	FSYNC=off scripts/with_postgresql $(PYTEST)
 
 bounce-score: .venv/installed ## how much of real bounce mail is understood, where there are samples of it
 	$(BIN)/python -m tests.feedback.score $(BOUNCES)

@@ -59,15 +59,28 @@ PATIENT = (
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    """What asks no database, and what a browser makes of pages, is the same on all: it runs on SQLite, and once is enough. What is asked for
-    by name runs anyway."""
+    """What asks no database, and what a browser makes of pages, is the same on all: it runs on SQLite, and once is enough. So it is for what
+    processes and programs of others do, which runs on PostgreSQL, as in real use. What is asked for by name runs anyway."""
     if hasattr(config, "workerinput"):
         places = {name: place for place, name in enumerate(PATIENT)}
         items.sort(key=lambda test: next((place for name, place in places.items() if test.nodeid.startswith(name)), len(PATIENT)))
-    if "postgresql" in configured.DATABASES["default"]["ENGINE"] and config.args == config.getini("testpaths"):
-        asking = [test for test in items if asks_a_database(test) and not test.get_closest_marker("browser")]
-        config.hook.pytest_deselected(items=list(set(items) - set(asking)))
-        items[:] = asking
+    if config.args == config.getini("testpaths"):
+        runs = runs_on_postgresql if "postgresql" in configured.DATABASES["default"]["ENGINE"] else runs_on_sqlite
+        chosen = [test for test in items if runs(test)]
+        config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+        items[:] = chosen
+
+
+def runs_on_postgresql(test: pytest.Function) -> bool:
+    return is_processes(test) or (asks_a_database(test) and not test.get_closest_marker("browser"))
+
+
+def runs_on_sqlite(test: pytest.Function) -> bool:
+    return not is_processes(test)
+
+
+def is_processes(test: pytest.Function) -> bool:
+    return test.get_closest_marker("processes") is not None
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from mailhub.delivery import events
 from mailhub.delivery.models import Event, Message
@@ -64,7 +65,13 @@ def take(raw: bytes, source: str, *, rcpt_to: str = "", mail_from: str = "", mai
 
 
 def work(mail: IncomingMail) -> None:
-    """Read a stored mail. One on which we stumble stays to be read, and is set aside after TRIES."""
+    """Read a stored mail. One on which we stumble, or which ends the process, stays to be read, and is set aside after TRIES."""
+    this = IncomingMail.objects.filter(pk=mail.pk, status=Status.NEW)
+    # Counted and committed before, since who is killed counts nothing afterwards.
+    if not this.filter(tries__lt=TRIES).update(tries=F("tries") + 1):
+        this.filter(tries__gte=TRIES).update(status=Status.STUCK)
+        mail.refresh_from_db()
+        return
     try:
         with transaction.atomic():
             held = IncomingMail.objects.select_for_update().get(pk=mail.pk)
@@ -74,9 +81,7 @@ def work(mail: IncomingMail) -> None:
                 held.save()
     except Exception:
         logger.exception("incoming mail %s could not be read", mail.pk)
-        tries = mail.tries + 1
-        status = Status.STUCK if tries >= TRIES else Status.NEW
-        IncomingMail.objects.filter(pk=mail.pk, status=Status.NEW).update(tries=tries, status=status)
+        this.filter(tries__gte=TRIES).update(status=Status.STUCK)
     mail.refresh_from_db()
 
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from mailhub.delivery.models import Event, Message, Suppression
-from mailhub.feedback import incoming
+from mailhub.feedback import by_hand, incoming
 from mailhub.feedback.models import IncomingMail, Probe
 from mailhub.senders import return_path
 from tests.delivery.world import Status, make_relay, post
@@ -144,6 +144,26 @@ def test_a_mail_on_which_we_stumble_is_kept_and_set_aside_in_the_end(message: Me
             incoming.work_off()
     mail.refresh_from_db()
     assert (mail.status, mail.tries) == (Mail.STUCK, 3)
+    by_hand.read_again(mail)
+    assert mail.status == Mail.APPLIED
+
+
+def test_a_mail_that_ends_the_process_ends_no_fourth_one(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as died:
+        died.setattr(incoming.bounces, "read_mail", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take(bounce(), path(message))
+        for _again in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                incoming.work_off()
+        good = IncomingMail.objects.create(digest="good", source="pipe", raw=b"Subject: hello\n\n", size=16, received_at=timezone.now())
+        with pytest.raises(KeyboardInterrupt):
+            incoming.work_off()
+    assert IncomingMail.objects.get(digest=good.digest).tries == 1, "those behind it have their turn"
+    assert set(IncomingMail.objects.values_list("status", "tries")) == {(Mail.STUCK, 3), (Mail.NEW, 1)}
 
 
 def test_what_was_stored_and_not_read_is_read_later(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -767,3 +767,29 @@ def test_what_one_process_has_at_hand_another_leaves_alone(sent: Message) -> Non
         other.join()
     assert callbacks.work_off() == 1
     assert told(sent) == BOUNCED
+
+
+@postgresql_only
+@pytest.mark.django_db(transaction=True)
+def test_the_same_callback_ten_times_at_once_is_stored_and_recorded_once(sent: Message) -> None:
+    url = open_url("postmark")
+    posted = SERVICES["postmark"].post(sent.pk, TARO, callbacks.address(url))
+    together = threading.Barrier(10)
+    answers: list[int] = []
+
+    def come() -> None:
+        together.wait(60)
+        answers.append(send(url, posted))
+        callbacks.work_off()
+        connection.close()
+
+    threads = [threading.Thread(target=come) for _number in range(10)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    # Whoever found it in others' hands has left it to them.
+    callbacks.work_off()
+    assert answers == [200] * 10
+    assert Callback.objects.count() == 1
+    assert told(sent) == BOUNCED

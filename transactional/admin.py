@@ -40,6 +40,7 @@ class ProjectAdmin(ExplainedDeletion[Project]):
         (None, {"fields": ("name", "senders")}),
         (_("From"), {"fields": ("from_policy", "default_sender")}),
         (_("Limits"), {"fields": (("limit_minute", "limit_day"), "keep_bodies_days")}),
+        (_("Switched off"), {"fields": ("muted",)}),
         (_("Complaints"), {"fields": ("suppression_scope",)}),
         (_("Opens and clicks"), {"fields": ("tracks_opens", "tracks_clicks")}),
     )

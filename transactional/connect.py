@@ -75,6 +75,7 @@ class Access:
             Program("nodemailer", "Node.js", "nodemailer", nodemailer(host, port, tls, user, password)),
             Program("phpmailer", "PHP", "PHPMailer", phpmailer(host, port, tls, user, password, sender)),
             Program("postfix", "Postfix", "/etc/postfix/main.cf", postfix(host, port, tls, user, password)),
+            Program("msmtp", "msmtp, sendmail", "~/.msmtprc", msmtp(host, port, tls, user, password, sender)),
             Program("swaks", "swaks", _("a test from the command line"), swaks(host, port, tls, user, password, sender)),
             Program("curl-smtp", "curl, SMTP", _("a test from the command line"), curl_smtp(host, port, tls, user, password, sender)),
         ]
@@ -167,6 +168,21 @@ def postfix(host: str, port: int, tls: bool, user: str, password: str) -> str:
         "smtp_sasl_password_maps = texthash:/etc/postfix/sasl_passwd",
         "# /etc/postfix/sasl_passwd, which only root may read:",
         f"# [{host}]:{port} {user}:{password}",
+    ])  # fmt: skip
+
+
+def msmtp(host: str, port: int, tls: bool, user: str, password: str, sender: str) -> str:
+    return "\n".join([
+        "account mailhub",
+        f"host {host}",
+        f"port {port}",
+        "tls on",
+        f"tls_starttls {'on' if tls else 'off'}",
+        "auth on",
+        f"user {user}",
+        f"password {password}",
+        f"from {sender}",
+        "account default : mailhub",
     ])  # fmt: skip
 
 

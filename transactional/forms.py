@@ -95,9 +95,13 @@ class ProjectForm(forms.ModelForm[Project]):
         model = Project
         fields = (
             "name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "suppression_scope", "keep_bodies_days",
-            "tracks_opens", "tracks_clicks",
+            "muted", "tracks_opens", "tracks_clicks",
         )  # fmt: skip
-        widgets: ClassVar = {"from_policy": forms.RadioSelect, "suppression_scope": forms.RadioSelect}
+        widgets: ClassVar = {
+            "from_policy": forms.RadioSelect,
+            "suppression_scope": forms.RadioSelect,
+            "muted": forms.Textarea(attrs={"rows": 3}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

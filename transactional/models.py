@@ -86,6 +86,14 @@ class Project(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("Then what the mails said is forgotten; that they were sent is kept. Empty: as long as for all projects."),
     )
+    muted = models.TextField(
+        _("mail that is not sent"),
+        blank=True,
+        default="",
+        db_default="",
+        max_length=5000,
+        help_text=_("One a line: a template's key, a tag, or words of a subject. Such mail is accepted and recorded, and goes nowhere."),
+    )
     # Of mails made from our templates: what comes finished keeps its bytes.
     tracks_opens = models.BooleanField(
         _("track opens"), default=False, db_default=False, help_text=_("Of mails made from templates, by a picture of one pixel.")
@@ -110,8 +118,16 @@ class Project(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def mutes(self, template: str, tags: Collection[str], subject: str) -> str:
+        """The line by which such a mail is not sent; "" when it is."""
+        lines = (line.strip() for line in self.muted.splitlines()) if self.muted else ()
+        said = subject.casefold()
+        return next((line for line in lines if line and (line == template or line in tags or line.casefold() in said)), "")
+
     def clean(self) -> None:
         problems: dict[str, Any] = {}
+        if any(len(line.strip()) == 1 for line in self.muted.splitlines()):
+            problems["muted"] = _("A line has two characters at least: a single one stands in most subjects.")
         if self.from_policy != self.FromPolicy.KEEP and not self.default_sender:
             problems["default_sender"] = _("This policy needs a sender that takes the place of others.")
         if self.default_sender and self.default_sender.status != Sender.Status.CONFIRMED:

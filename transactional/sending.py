@@ -14,8 +14,8 @@ from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from mailhub.delivery import formats, queue
-from mailhub.delivery.models import Content, Message
+from mailhub.delivery import events, formats, queue
+from mailhub.delivery.models import Content, Event, Message
 from mailhub.lib import addresses, clock
 from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
@@ -134,7 +134,10 @@ def _accept(fits: Sequence[_Fit]) -> list[Submission]:
         )
         for fit in fits
     ])  # fmt: skip
-    queue.enqueue([_message(fit, address, now) for fit in fits for address in fit.recipients])
+    messages = [_message(fit, address, now) for fit in fits for address in fit.recipients]
+    queue.enqueue(messages)
+    kept = [message for message in messages if message.status == Message.Status.SUPPRESSED]
+    events.write(Event(message=message, type=Event.Type.REJECTED, at=now, detail=message.reply) for message in kept)
     return submissions
 
 
@@ -145,6 +148,10 @@ def _message(fit: _Fit, address: str, now: datetime) -> Message:
     if fit.request.send_at and fit.request.send_at > now:
         message.expires_at += fit.request.send_at - now
         message.next_attempt_at = fit.request.send_at
+    project = fit.request.project
+    if project and project.muted and (line := project.mutes(fit.request.template, fit.request.tags, fit.content.subject)):
+        words = _("Not sent, because the project has switched off such mail: %(line)s") % {"line": line}
+        message.status, message.settled_at, message.reply = Message.Status.SUPPRESSED, now, words[:500]
     return message
 
 

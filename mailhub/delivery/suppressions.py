@@ -161,8 +161,10 @@ def _grow(held: Suppression, wanted: Suppression) -> bool:
 
 def apart(projects: Collection[int]) -> Collection[int]:
     """Those of them a complaint about whose mail says nothing about other mail. A query, where any is asked for."""
+    if not projects:
+        return ()
     look_up: Callable[[Collection[int]], Collection[int]] = import_string(APART)
-    return look_up(projects) if projects else ()
+    return look_up(projects)
 
 
 # -------------------------------------------------------------------------------------------------------------- soft bounces

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import Client as Browser
 from django.urls import reverse
 
@@ -19,7 +20,7 @@ from mailhub.senders.models import Sender
 from tests.transactional.api import Site
 from tests.transactional.listener import Client, Listener, hand_in, issue
 from transactional import limits, retention, sending
-from transactional.models import Credential, Intake, Project, Submission
+from transactional.models import Credential, Intake, Project, Submission, Template
 from transactional.requests import Draft, Forbidden, Invalid, Limited, Request
 
 MAIL = b"Received: from x\r\nFrom: =?utf-8?b?57eR?= <me@site.example>\r\nSubject: Order\r\nDKIM-Signature: v=1; x\r\n\r\nThank you.\r\n"
@@ -208,3 +209,44 @@ def test_staff_say_what_a_key_may_and_from_where(admin_client: Browser, project:
         False,
     ]
     assert "192.0.2.7/32" in admin_client.get(reverse("admin:transactional_project_change", args=[project.pk])).content.decode()
+
+
+# -------------------------------------------------------------------------------------------------------------------- switched off
+
+
+@pytest.mark.parametrize(
+    ("muted", "sent"),
+    [
+        ("", True),
+        ("\n \nwordpress update", True),
+        ("Another\n  thank YOU ", False),
+        ("news", False),
+        ("new", True),
+    ],
+)
+def test_a_project_switches_off_kinds_of_its_mail(project: Project, sender: Sender, muted: str, sent: bool) -> None:
+    Project.objects.update(muted=muted)
+    project.refresh_from_db()
+    draft = Draft(subject="We thank you", text="...", to=[("", "a@example.net")])
+    made = sending.send(
+        raw(project, sender="shop@example.com", raw=b"", draft=draft, tags=["news", "order"], recipients=["a@example.net"] * 2)
+    )
+    message = made.content.messages.get()
+    told = list(message.events.values_list("type", flat=True))
+    assert (message.status, told) == (("queued", []) if sent else ("suppressed", ["rejected"]))
+    assert ("switched off" in message.reply) is not sent
+
+
+def test_a_template_is_switched_off_by_its_key(site: Site, project: Project, template: Template) -> None:
+    Project.objects.update(muted=template.key)
+    asked = {"from": "shop@example.com", "to": ["a@example.net"], "template": template.key, "variables": template.sample}
+    answer = site.post("messages", asked)
+    assert answer.json()["messages"][0]["status"] == "suppressed"
+    assert not Suppression.objects.exists()
+
+
+def test_a_line_that_would_stand_in_most_subjects_is_refused(project: Project) -> None:
+    project.muted = "order\nx"
+    with pytest.raises(ValidationError) as error:
+        project.clean()
+    assert set(error.value.message_dict) == {"muted"}

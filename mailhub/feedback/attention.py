@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from mailhub.delivery import throughput
 from mailhub.feedback import by_hand
 from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, Mailbox, ParkedReport
+from mailhub.lib import clock
 from mailhub.lib.charts import grouped
 
 # Counting ends here; and so many mailboxes and relays are named.
 MANY, MOST_NAMED = 1_000, 5
+# A service that says nothing of so many mails in a row, for so long, does not call back any more. Older mails than the last tell no more.
+STRANGE, PATIENCE, LONG_AGO = 500, timedelta(days=1), timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,17 @@ def refused() -> QuerySet[CallbackURL]:
     return rows.select_related("relay").defer("secrets", "relay__secrets").order_by("relay__name")
 
 
+def silent(now: datetime) -> Iterator[tuple[CallbackURL, int]]:
+    """Those whose service has said nothing lately, though their relay took so many mails. Index delivery_throughput_once: some days of a
+    relay, and only of those that have been quiet for a day."""
+    quiet = CallbackURL.objects.filter(Q(last_at=None) | Q(last_at__lt=now - PATIENCE), created_at__lt=now - PATIENCE)
+    for url in quiet.select_related("relay").defer("secrets", "relay__secrets").order_by("relay__name")[: 4 * MOST_NAMED]:
+        since = max(url.last_at or url.created_at, now - LONG_AGO)
+        taken = throughput.between(since, now - timedelta(hours=2), relay_key=url.relay_id)[()].accepted
+        if taken >= STRANGE:
+            yield url, taken
+
+
 def open_count() -> int:
     """Mails, reports and callbacks that somebody should look at, MANY + 1 of each at most. One question, as every page asks it."""
     asked = [rows.values("pk")[: MANY + 1].query.sql_with_params() for rows in (mails(), parked(), stuck())]
@@ -78,9 +96,7 @@ def needs(request: HttpRequest) -> Iterator[Need]:
             about = {"mailbox": mailbox, "problem": mailbox.problem}
             yield Need(words % about, reverse("admin:feedback_mailbox_change", args=[mailbox.pk]), "bad")
     if may("relays.change_relay"):
-        for url in refused()[:MOST_NAMED]:
-            words = _("The last callback for the relay “%(relay)s” was refused.") % {"relay": url.relay}
-            yield Need(words, reverse("admin:feedback_callback_relay", args=[url.relay_id]), "bad")
+        yield from _about_callbacks()
     if may("feedback.view_incomingmail") and (number := count(mails())):
         words = ngettext(
             "%(n)s mail came back that could not be matched or read.", "%(n)s mails came back that could not be matched or read.", number
@@ -98,6 +114,24 @@ def needs(request: HttpRequest) -> Iterator[Need]:
             "%(n)s callback was set aside: recording it failed.", "%(n)s callbacks were set aside: recording them failed.", number
         )
         yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_callback_changelist") + "?status__exact=stuck", "bad")
+
+
+def _about_callbacks() -> Iterator[Need]:
+    turned_away = list(refused()[:MOST_NAMED])
+    for url in turned_away:
+        words = _("The last callback for the relay “%(relay)s” was refused.") % {"relay": url.relay}
+        yield Need(words, reverse("admin:feedback_callback_relay", args=[url.relay_id]), "bad")
+    for url, taken in silent(clock.now()):
+        if url in turned_away:
+            continue
+        words = (
+            _("The service of the relay “%(relay)s” has not called back since %(day)s, though it took %(n)s mails: look at its webhooks.")
+            if url.last_at
+            else _("The service of the relay “%(relay)s” has never called back, though it took %(n)s mails: look at its webhooks.")
+        )
+        day = date_format(timezone.localtime(url.last_at), "MONTH_DAY_FORMAT") if url.last_at else ""
+        about = {"relay": url.relay, "n": grouped(taken), "day": day}
+        yield Need(words % about, reverse("admin:feedback_callback_relay", args=[url.relay_id]))
 
 
 def number_words(number: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from mailhub import dashboard
+from mailhub.delivery import throughput
 from mailhub.feedback import attention
 from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, Mailbox, ParkedReport
 from tests.delivery.world import make_relay, postgresql_only
@@ -73,6 +76,27 @@ def test_what_needs_a_person_is_seen_at_once(what: str, admin_client: Client, ad
     counts = dashboard.counts(request)
     assert (counts["feedback.IncomingMail"].number if number else None) == ("1" if number else None)
     assert ("feedback.Mailbox" in counts) == (what == "closed")
+
+
+@pytest.mark.parametrize(
+    ("heard", "taken", "words"),
+    [
+        (timedelta(days=3), 600, "has not called back since"),
+        (None, 600, "has never called back"),
+        (timedelta(hours=3), 600, ""),
+        # Perhaps nothing was worth a word.
+        (timedelta(days=3), 100, ""),
+    ],
+)
+def test_a_service_that_does_not_call_back_any_more_is_told(heard: timedelta | None, taken: int, words: str, admin_client: Client) -> None:
+    one = url()
+    CallbackURL.objects.update(created_at=NOW() - timedelta(days=30), last_at=heard and NOW() - heard)
+    hour = throughput.hour_of(NOW() - timedelta(hours=30))
+    for relay, number in ((one.relay_id, taken), (one.relay_id + 1, 10_000)):
+        throughput.add({(hour, relay, "other", "", "campaign"): Counter(accepted=number)})
+    page = seen(admin_client)[0]
+    assert ("called back" in page) == bool(words)
+    assert words in page
 
 
 def test_nobody_hears_of_what_they_may_not_look_at(client: Client) -> None:

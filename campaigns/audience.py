@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.db import connection, transaction
 from django.db.models import Case, Exists, F, Max, OuterRef, Q, QuerySet, Value, When
@@ -68,7 +68,7 @@ def count(campaign: Campaign) -> Count:
 
 def _reasons(lists: Sequence[int], **only: object) -> Counter[str]:
     """How many contacts of the lists have each reason, "" for none, suppressed or not. Index campaigns_subscription_walk."""
-    rows = Subscription.objects.filter(list__in=lists, **only).order_by()
+    rows: QuerySet[Subscription, Any] = Subscription.objects.filter(list__in=lists, **only).order_by()
     agreed = Q(status=Status.SUBSCRIBED, consent__isnull=False)
     withdrew = Q(status=Status.UNSUBSCRIBED)
     if len(lists) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 
@@ -20,7 +21,7 @@ def post(cursor: CursorWrapper, now: datetime) -> None:
     endpoint = Endpoint.objects.create(name="Shop", url="https://shop.example/events", cursor=newest)
     endpoint.pause()
     posts = min(POSTS, newest)
-    span = {"posts": posts, "first": newest - posts, "now": now, "each": KEPT[Delivery.Status.DELIVERED] / max(posts, 1)}
+    span: dict[str, Any] = {"posts": posts, "first": newest - posts, "now": now, "each": KEPT[Delivery.Status.DELIVERED] / max(posts, 1)}
     cursor.execute(POST, {"endpoint": endpoint.pk, **span})
 
 

@@ -132,7 +132,7 @@ def lanes() -> list[tuple[int, int, str, datetime]]:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(IN_TURN, [LANES])
-            return cursor.fetchall()
+            return list(cursor.fetchall())
     found: list[tuple[int, int, str, datetime]] = []
     following = _first(transactional())
     while following and len(found) < LANES:

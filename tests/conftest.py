@@ -59,8 +59,8 @@ PATIENT = (
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    """What asks no database, and what a browser makes of pages, is the same on all: it runs on SQLite, and once is enough. So it is for what
-    processes and programs of others do, which runs on PostgreSQL, as in real use. What is asked for by name runs anyway."""
+    """What asks no database, and what a browser makes of pages, is the same on all: it runs on SQLite, and once is enough. So it is for what is
+    marked so, such as the doings of processes; that runs on PostgreSQL, as in real use. What is asked for by name runs anyway."""
     if hasattr(config, "workerinput"):
         places = {name: place for place, name in enumerate(PATIENT)}
         items.sort(key=lambda test: next((place for name, place in places.items() if test.nodeid.startswith(name)), len(PATIENT)))
@@ -72,15 +72,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
 
 def runs_on_postgresql(test: pytest.Function) -> bool:
-    return is_processes(test) or (asks_a_database(test) and not test.get_closest_marker("browser"))
+    return is_once(test) or (asks_a_database(test) and not test.get_closest_marker("browser"))
 
 
 def runs_on_sqlite(test: pytest.Function) -> bool:
-    return not is_processes(test)
+    return not is_once(test)
 
 
-def is_processes(test: pytest.Function) -> bool:
-    return test.get_closest_marker("processes") is not None
+def is_once(test: pytest.Function) -> bool:
+    return test.get_closest_marker("once") is not None
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,7 @@ def site(db: None, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Site:
     return site
 
 
+@pytest.mark.once
 @schema.parametrize()
 @settings(
     max_examples=QUESTIONS,

@@ -21,7 +21,7 @@ from django_q.signing import SignedPackage
 from mailhub.delivery.workers import QUEUES
 from tests.installation import LONG, Installation, installed, until
 
-pytestmark = [pytest.mark.processes, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+pytestmark = [pytest.mark.once, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 HERE = Path(__file__).parent
 # ---------------------------------------------------------------------------------------------------------------- processes

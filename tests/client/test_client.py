@@ -29,7 +29,7 @@ from tests.client.conftest import Sibling
 from tests.installation import free_ports
 from transactional.models import Submission
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 def octets(data: bytes) -> str:

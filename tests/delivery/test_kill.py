@@ -163,7 +163,7 @@ def test_killed_drains_lose_nothing_and_double_no_campaign_mail(site: Site, serv
     assert batch.status == "done"
 
 
-@pytest.mark.processes
+@pytest.mark.once
 def test_a_killed_worker_is_made_up_for_by_the_next(site: Site, server: Server, sender: Sender) -> None:
     """The real ones, and nobody helps: leases run out by themselves, and the tick finds what nobody was woken for."""
     first = Supervised(site)

@@ -64,7 +64,7 @@ def numbers(said: str) -> dict[str, list[int]]:
     return found
 
 
-@pytest.mark.processes
+@pytest.mark.once
 def test_it_sends_for_real_and_every_number_adds_up_the_second_time_too(machine: Machine) -> None:
     first = machine.demo()
     assert first.returncode == 0, first.stdout + first.stderr + (machine.folder / "log").read_text()
@@ -103,7 +103,7 @@ def test_it_sends_for_real_and_every_number_adds_up_the_second_time_too(machine:
     ]
 
 
-@pytest.mark.processes
+@pytest.mark.once
 def test_it_gives_up_in_time_and_says_where_the_log_is(machine: Machine) -> None:
     result = machine.demo("--seconds", "0.1")
     assert result.returncode == 1
@@ -111,7 +111,7 @@ def test_it_gives_up_in_time_and_says_where_the_log_is(machine: Machine) -> None
     assert f"The log is {machine.folder / 'log'}" in result.stderr
 
 
-@pytest.mark.processes
+@pytest.mark.once
 def test_a_port_that_is_taken_is_told_with_the_remedy(machine: Machine) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ from tests.test_bounced import Bounces
 from transactional.smtpd import certificates
 
 pytestmark = [
-    pytest.mark.processes,
+    pytest.mark.once,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(not USABLE, reason="Postfix needs root"),
 ]

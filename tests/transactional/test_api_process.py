@@ -26,7 +26,7 @@ from tests.smtp_server import SMTPServer
 from tests.transactional.test_smtpd_process import Sending
 from tests.transactional.test_smtpd_process import Site as Listening
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.once
 
 MAILS = int(os.environ.get("KILLS_MAILS", "60"))
 CLIENTS = 4

@@ -23,7 +23,7 @@ from tests.transactional.test_smtpd_clients import run
 from transactional.connect import YOU, Access
 from transactional.models import Credential, Project, Submission
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(params=["STARTTLS", "TLS"])

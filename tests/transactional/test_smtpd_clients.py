@@ -17,10 +17,10 @@ import pytest
 
 from mailhub.delivery import eight_bit
 from mailhub.delivery.models import Content, Message
-from tests.transactional.listener import Listener
+from tests.transactional.listener import Client, Listener, hand_in
 from transactional.models import Credential
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 CLIENTS = Path(__file__).with_name("clients")
 # The name in the certificate.
@@ -120,3 +120,24 @@ def test_pythons_smtplib_with_an_international_recipient(listener: Listener, cre
         assert client.send_message(message) == {}
     assert Message.objects.get().address == "用户@xn--r8jz45g.jp"
     assert bytes(Content.objects.get().raw or b"").endswith(message.as_bytes())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["STARTTLS", "TLS"])
+def test_what_thunderbird_says(listener: Listener, credential: Credential, tls: bool) -> None:
+    """Its words, not itself: it greets with its address, announces size and 8-bit text, and keeps the connection."""
+    with Client(listener.tls_port if tls else listener.port, tls=tls) as client:
+        client.hear()
+        client.say("EHLO [192.168.1.23]")
+        if not tls:
+            client.start_tls()
+            client.say("EHLO [192.168.1.23]")
+        assert client.log_in(credential.prefix, credential.secret).startswith("235 2.7.0 ")
+        for number in (1, 2):
+            head = f"Message-ID: <{number}@example.com>\r\nDate: Wed, 25 Nov 2026 12:00:00 +0900\r\nMIME-Version: 1.0\r\n"
+            head += "Content-Type: text/plain; charset=UTF-8; format=flowed\r\nContent-Transfer-Encoding: 8bit\r\n"
+            raw = f"{head}From: shop@example.com\r\nTo: a@example.net\r\nSubject: {number}\r\n\r\n緑茶\r\n".encode()
+            assert hand_in(client, raw, parameters=f" BODY=8BITMIME SIZE={len(raw)}").startswith("250 2.0.0 ")
+        assert client.say("QUIT").startswith("221 ")
+    first, second = Content.objects.order_by("pk")
+    assert bytes(first.raw or b"").startswith(b"Received: from [192.168.1.23] ([127.0.0.1])")
+    assert bytes(second.raw or b"").endswith("\r\n\r\n緑茶\r\n".encode())

@@ -24,7 +24,7 @@ from django.db import connection
 from tests.installation import LONG, Installation, free_ports, installed, until
 from tests.transactional.listener import HOST, Client, envelope, hand_in, trusting
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.once
 
 SETTING_UP = """
 from mailhub.senders.models import Sender

@@ -1,4 +1,5 @@
-"""The bounce page, as staff use it: from a number to its mails, from what could not be matched to the message it is about."""
+"""The bounce page, as staff use it: from a number to its mails, from what could not be matched to the message it is about, and to whom it
+keeps mail from."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def test_staff_go_from_a_number_to_its_mails(page: Page, complaints: list[str], 
     page.goto("/admin/returns/count/?category=user_unknown&span=week")
     page.locator(".chosen .off").click()
     page.wait_for_url(lambda url: "category" not in url)
-    page.locator(".obstacle.alert a").click()
+    page.locator(".obstacle.alert a[href*='open=open']").click()
     page.get_by_role("link", name="Undelivered Mail").first.click()
     page.locator("a[href$='/match/']").click()
     page.locator("input[name=q]").fill("gone@example.net")
@@ -58,4 +59,10 @@ def test_staff_go_from_a_number_to_its_mails(page: Page, complaints: list[str], 
     expect(page.locator("input[name=message]")).to_have_count(1)
     page.goto("/admin/receivers/report/")
     expect(page.locator("input[type=file]")).to_be_visible()
+    # The bounce has suppressed the address; why, a page of its own says, and how to lift it.
+    page.goto("/admin/delivery/suppression/")
+    page.get_by_role("link", name="gone@example.net").first.click()
+    page.wait_for_url("**/delivery/suppression/*/change/")
+    page.goto("/admin/reach/?address=gone@example.net")
+    expect(page.locator("main, #content").first).to_contain_text("550 5.1.1")
     assert not complaints, "\n".join(complaints)

@@ -7,7 +7,7 @@ export DEBUG ?= true
 # Tests and demo start many processes, each of which would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults kills walk api-fuzz bounce-score lint format messages
+.PHONY: help setup demo run test test-sqlite test-postgresql bench size faults kills clients walk api-fuzz bounce-score lint format messages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -24,14 +24,14 @@ test: .venv/dev ## the whole suite, on SQLite and on PostgreSQL side by side
 	scripts/install_packages
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-sqlite test-postgresql
 
-# Many tests wait for processes: two at a time of each database keep two cores busy.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Many tests wait for processes, most of them on PostgreSQL: so many at a time keep two cores busy.
+PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
 test-sqlite: .venv/dev
-	$(PYTEST)
+	$(PYTEST) 2
 
 test-postgresql: .venv/dev
-	FSYNC=off scripts/with_postgresql $(PYTEST)
+	FSYNC=off scripts/with_postgresql $(PYTEST) 3
 
 bounce-score: .venv/installed ## how much of real bounce mail is understood, where there are samples of it
 	$(BIN)/python -m tests.feedback.score $(BOUNCES)
@@ -58,6 +58,13 @@ faults: .venv/dev ## kills, cuts off and starves everything at random points, an
 kills: .venv/dev ## kills the web server and the SMTP server while 5,000 mails are handed in at each, and counts what arrives; KILLS=500 for fewer
 	scripts/install_packages
 	KILLS_MAILS=$(or $(KILLS),5000) scripts/with_postgresql $(BIN)/pytest -q -s tests/transactional/test_api_process.py
+
+# What is not installed fails here, and is not skipped.
+clients: .venv/dev ## programs of others (WordPress, nodemailer, PHPMailer, Symfony Mailer, ActionMailer, Postfix, swaks, curl ...) send by what the page Connect says
+	scripts/install_packages
+	scripts/install_clients build/clients
+	CI=true CLIENTS=build/clients $(BIN)/pytest -m '' tests/transactional/test_connect_clients.py tests/transactional/test_smtpd_clients.py \
+		tests/transactional/test_foreign_clients.py
 
 api-fuzz: .venv/dev ## asks the HTTP API for long whatever its document allows, and what it forbids
 	API_QUESTIONS=200 $(BIN)/pytest -q tests/test_api_document.py

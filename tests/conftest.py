@@ -45,7 +45,7 @@ def asks_a_database(test: pytest.Function) -> bool:
     return test.get_closest_marker("django_db") is not None or bool(DATABASE & asked)
 
 
-# These start processes and wait for them. They begin first, so that no core is idle while the last of them goes on alone.
+# These wait for processes, or take long. They begin first, so that no core is idle while the last of them goes on alone.
 PATIENT = (
     "tests/test_worker.py",
     "tests/delivery/test_kill.py",
@@ -54,6 +54,9 @@ PATIENT = (
     "tests/browser/",
     "tests/faults/",
     "tests/test_run.py",
+    "tests/transactional/test_api_process.py",
+    "tests/test_api_document.py",
+    "tests/delivery/test_life.py",
 )
 
 

@@ -152,7 +152,8 @@ class ParkedReportAdmin(BigTableAdmin[ParkedReport]):
 
     lead = _("Events that services told of, and whose message was not found. Each is tried again for some hours, then kept here.")
     empty_hint = _("Everything that services told of was about mail of yours.")
-    list_display = ("title", "state", "received_at")
+    list_display = ("state", "title", "received_at")
+    list_display_links = ("title",)
     list_filter = ("status", "type")
     list_select_related = ("url__relay",)
     actions = ("try_again", "dismiss")
@@ -250,7 +251,8 @@ class MailboxAdmin(admin.ModelAdmin[Mailbox]):
     lead = _("Mailboxes that bounces arrive in. MailHub empties them; use one that nobody reads.")
     empty_hint = _("Without it MailHub hears of no bounce that comes by mail. Enter the mailbox of your bounce address.")
     form = MailboxForm
-    list_display = ("title", "state", "polled_at")
+    list_display = ("state", "title", "polled_at")
+    list_display_links = ("title",)
     search_fields = ("name", "host", "username")
     actions = ("look_now", "pause", "resume")
     fieldsets = (

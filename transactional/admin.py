@@ -166,7 +166,7 @@ class SubmissionList(ChangeList):
 @admin.register(Submission)
 class SubmissionAdmin(BigTableAdmin[Submission]):
     lead = _("What sites handed in, the newest first.")
-    empty_hint = _("What sites hand in shows here.")
+    empty_hint = _("What sites hand in shows here. Add a project, and paste its settings into the site.")
     list_display = ("subject", "to", "accepted_at")
     # Index transactional_submission_of.
     list_filter = ("project",)

@@ -127,7 +127,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Campaign)
 class CampaignAdmin(admin.ModelAdmin[Campaign]):
-    list_display = ("state", "named", "through", "recipients", "sender", "moment")
+    list_display = ("state", "named", "through", "recipients", "by", "moment")
     list_display_links = ("named",)
     list_filter = (StateFilter, "sender", "lists")
     search_fields = ("name", "subject")
@@ -206,6 +206,10 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
     @admin.display(description=_("recipients"))
     def recipients(self, campaign: Campaign) -> str:
         return grouped(campaign.batch.total) if campaign.batch else ""
+
+    @admin.display(description=_("sender"), ordering="sender")
+    def by(self, campaign: Campaign) -> SafeString:
+        return two_lines(campaign.sender.name or campaign.sender.email, campaign.sender.email)
 
     @admin.display(description=_("when"), ordering="-id")
     def moment(self, campaign: Campaign) -> Any:

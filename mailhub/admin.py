@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -10,7 +12,9 @@ from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.functional import Promise, cached_property
@@ -150,6 +154,19 @@ class MailHubAdminSite(admin.AdminSite):
     def get_urls(self) -> list[Any]:
         further = [path(route, self.admin_view(import_string(view)), name=name) for route, view, name in self.further]
         return [*further, *super().get_urls()]
+
+    def admin_view(self, view: Callable[..., HttpResponseBase], cacheable: bool = False) -> Callable[..., HttpResponseBase]:
+        """Who pressed a button, and had to log in, comes back by a link: what the button asks for then says so, instead of nothing."""
+        shown = super().admin_view(view, cacheable)
+
+        @wraps(shown)
+        def told(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            response = shown(request, *args, **kwargs)
+            if isinstance(response, HttpResponseNotAllowed) and request.method == "GET":
+                response.content = render_to_string("405.html", request=request)
+            return response
+
+        return told
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """The groups of the side bar, in the shape in which Django lists apps."""

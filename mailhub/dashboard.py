@@ -244,7 +244,7 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
             words = _("The relay “%(relay)s” rests until %(time)s: %(reason)s") % {
                 "relay": relay,
                 "time": date_format(timezone.localtime(relay.resting_until), "TIME_FORMAT"),
-                "reason": relay.rest_reason,
+                "reason": relay.rest_words,
             }
             found.append({"tone": "warn", "words": words, "url": page(Relay, "change", relay.pk), "button": _("See the relay")})
     if may(request, "view", Trouble):

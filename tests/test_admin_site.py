@@ -712,3 +712,16 @@ def test_the_key_at_a_moment_is_found_whatever_gaps_there_are(seed: int, monkeyp
 
 def test_without_rows_there_is_no_key() -> None:
     assert dashboard.keys_at(Worker.objects.all(), "started_at", [clock.now()]) == [0]
+
+
+def test_a_button_that_is_followed_as_a_link_says_that_nothing_was_done(admin_client: Client) -> None:
+    relay = Relay.objects.create(name="One", kind="memory")
+    response = admin_client.get(reverse("admin:relays_relay_pause", args=[relay.pk]))
+    assert (response.status_code, response["Allow"]) == (405, "POST")
+    assert "Nothing was done" in response.content.decode() and reverse("admin:index") in response.content.decode()
+
+
+@pytest.mark.parametrize(("name", "label"), [("delivery_move_advisor", "relays.Service"), ("delivery_move_report", "relays.Relay")])
+def test_a_page_at_anothers_address_is_marked_as_what_it_is_about(admin_client: Client, name: str, label: str) -> None:
+    groups = admin_client.get(reverse(f"admin:{name}")).context["available_apps"]
+    assert [model["label"] for group in groups for model in group["models"] if model["current"]] == [label]

@@ -22,7 +22,7 @@ from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, two_lines
-from mailhub.delivery import pages, route_admin, search  # noqa: F401  registers its own
+from mailhub.delivery import pages, preview, route_admin, search  # noqa: F401  registers its own
 from mailhub.delivery.filters import Beyond, Linked, Written
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.templatetags.figures import meter
@@ -39,7 +39,7 @@ TROUBLE = frozenset(COUNTERS) - {"waiting", "sent", "delivered"}
 # A Message-ID of ours begins with the message's public id.
 PUBLIC_ID = re.compile(r"<?([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:@.*)?", re.IGNORECASE | re.DOTALL)
 # What the list does not show and may be long.
-LONG = ("data", "content__html", "content__text", "content__raw", "content__headers", "relay__secrets")
+LONG = ("content__html", "content__text", "content__raw", "content__headers", "relay__secrets")
 # Messages, or people, that are found by the beginning of an address; and rows of them, such as events.
 MOST_FOUND = 1_000
 
@@ -291,7 +291,7 @@ class MessageAdmin(BigTableAdmin[Message]):
 
     @admin.display(description=_("recipient and subject"))
     def mail(self, message: Message) -> SafeString:
-        return two_lines(message.address, message.content.subject)
+        return two_lines(message.address, preview.subject(message))
 
     @admin.display(description=_("sender and stream"))
     def origin(self, message: Message) -> SafeString:

@@ -109,6 +109,7 @@ def about(request: HttpRequest, message: Message) -> dict[str, Any]:
     is_forgotten = reading.forgotten(message.content)
     return {
         "message": message,
+        "subject": preview.subject(message),
         "words": timeline.words(message),
         "steps": timeline.of(message),
         "origin": linked(request, timeline.origin(message)),

@@ -10,8 +10,10 @@ from django.http import HttpResponse
 from django.utils.html import format_html
 
 from mailhub.delivery import prepare
+from mailhub.delivery.models import Message
 from mailhub.delivery.rendering import Rendered
 from mailhub.relays.base import Refused
+from mailhub.relays.models import Stream
 
 # The frame has an origin of its own, runs nothing, sends no forms and loads pictures alone: what is shown may come from anybody
 # (listmonk CVE-2026-21483: from a campaign's preview to super-admin).
@@ -24,6 +26,18 @@ def render(subject: str, html: str, text: str, data: Mapping[str, Any]) -> Rende
         return prepare.Words(subject, html, text).render({"email": "taro@example.com", "unsubscribe_url": "#", **data})
     except Exception as error:
         raise prepare.refusal(error) from error
+
+
+NAME = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+def subject(message: Message) -> str:
+    """As the recipient reads it where that is simple, which it is for lists: of campaigns, with the data that mail was made with. What
+    others hand in may hold a code that only its recipient is to see."""
+    written: str = message.content.subject
+    if message.stream != Stream.CAMPAIGN or "{{" not in written:
+        return written
+    return NAME.sub(lambda found: str(message.data.get(found[1], found[0])), written)
 
 
 def frame(subject: str, html: str, text: str, data: Mapping[str, Any], *, dark: bool | None = None) -> HttpResponse:

@@ -137,7 +137,7 @@ def obstacle(sender: Sender, stream: str, route: Route | None, now: datetime, de
         return _("The relay “%(relay)s” rests until %(time)s: %(reason)s") % {
             "relay": resting[0],
             "time": moment(resting[0].resting_until),
-            "reason": resting[0].rest_reason,
+            "reason": resting[0].rest_words,
         }
     ruled = next((relay for relay in relays if relay.status == Relay.Status.PAUSED and relay.pause_reason), None)
     if ruled:

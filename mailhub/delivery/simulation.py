@@ -144,7 +144,7 @@ def why_not(place: Place, sender: Sender, destination: Destination) -> str:
         case Bar.QUOTA:
             return _("A quota is used up; it has room again on %(until)s.") % {"until": moment(place.opens_at)}
         case Bar.RESTING:
-            words = _("It rests until %(until)s: %(reason)s") % {"until": moment(relay.resting_until), "reason": relay.rest_reason or "—"}
+            words = _("It rests until %(until)s: %(reason)s") % {"until": moment(relay.resting_until), "reason": relay.rest_words or "—"}
             return str(words)
         case Bar.PARKED:
             return _left_alone(relay, sender, destination)

@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from email_validator import EmailNotValidError, validate_email
 
@@ -27,11 +28,10 @@ def normalise(text: str) -> str:
         # Syntax only: an organisation's own hosts may have names that the world does not know.
         parsed = validate_email(text, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError as error:
-        raise ValidationError(
-            _("“%(address)s” is not a mail address: %(problem)s"),
-            code="invalid_address",
-            params={"address": text[:320], "problem": error},
-        ) from None
+        # The library says what is wrong in English alone.
+        told = get_language() in ("en", None)
+        words = _("“%(address)s” is not a mail address: %(problem)s") if told else _("“%(address)s” is not a mail address.")
+        raise ValidationError(words, code="invalid_address", params={"address": text[:320], "problem": error}) from None
     return f"{parsed.local_part}@{parsed.ascii_domain.lower()}"
 
 

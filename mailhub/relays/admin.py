@@ -104,6 +104,10 @@ class RelayAdmin(ExplainedDeletion[Relay]):
 
         return [deed("pause"), deed("resume"), deed("wake"), *super().get_urls()]
 
+    def response_post_save_add(self, request: HttpRequest, obj: Relay) -> HttpResponse:
+        """Its own page has the next steps: to test it, and to put it into a route."""
+        return redirect("admin:relays_relay_change", obj.pk)
+
     # -- the list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Relay]:

@@ -223,6 +223,11 @@ class Relay(models.Model):
         """Take mail again, at once: staff who resume a relay do not want to wait out its rest."""
         states.move(self, self.Status.ACTIVE, moves=self.MOVES, resting_until=None, rest_reason="", failures=0, pause_reason="")
 
+    @property
+    def rest_words(self) -> str:
+        """Why it rests: a server's own words as they came, MailHub's in the reader's language."""
+        return shipped_words(self.rest_reason)
+
     def is_available(self, at: datetime) -> bool:
         return self.status == self.Status.ACTIVE and (self.resting_until is None or self.resting_until <= at)
 

@@ -16,6 +16,7 @@ from django.db.models import Model, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.safestring import SafeString
@@ -35,6 +36,7 @@ from mailhub.relays.models import (
     Quota,
     Relay,
     ResponseRule,
+    Route,
     RouteMember,
     Service,
     Slowdown,
@@ -86,7 +88,7 @@ def state_line(relay: Relay, at: datetime) -> SafeString:
     if state(relay, at) != "resting" or relay.resting_until is None:
         return label
     until = date_format(timezone.localtime(relay.resting_until), "TIME_FORMAT")
-    words = _("until %(until)s: %(reason)s") % {"until": until, "reason": relay.rest_reason or "—"}
+    words = _("until %(until)s: %(reason)s") % {"until": until, "reason": relay.rest_words or "—"}
     return two_lines(label, words)
 
 
@@ -110,8 +112,11 @@ def state_words(relay: Relay, at: datetime) -> str:
 def overview(relay: Relay) -> dict[str, Any]:
     """What a relay's own page shows beside its fields."""
     now = clock.now()
+    routes_exist = Route.objects.exists()
     return {
         "relay": relay,
+        "routes_exist": routes_exist,
+        "route_url": reverse("admin:relays_route_changelist" if routes_exist else "admin:relays_route_add"),
         "state": state(relay, now),
         "state_badge": state_badge(relay, now),
         "state_words": state_words(relay, now),

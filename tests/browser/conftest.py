@@ -97,17 +97,22 @@ def complaints() -> list[str]:
 
 @pytest.fixture
 def page(site: Site, browser: Browser, complaints: list[str]) -> Iterator[Page]:
-    """Logged in, in English."""
-    context = browser.new_context(base_url=site.address, locale="en-GB", viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("response", lambda response: complaints.append(f"{response.status} {response.url}") if response.status >= 400 else None)
-    page.goto("/admin/")
-    page.get_by_label("Username").fill(sample.LOGIN)
-    page.get_by_label("Password").fill(sample.password())
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(lambda url: "/login/" not in url)
-    yield page
-    context.close()
+    with logged_in(site, browser, complaints) as page:
+        page.on("response", lambda response: complaints.append(f"{response.status} {response.url}") if response.status >= 400 else None)
+        yield page
+
+
+@contextmanager
+def logged_in(site: Site, browser: Browser, complaints: list[str]) -> Iterator[Page]:
+    """At the overview, in English."""
+    with browser.new_context(base_url=site.address, locale="en-GB", viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/admin/")
+        page.get_by_label("Username").fill(sample.LOGIN)
+        page.get_by_label("Password").fill(sample.password())
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url(lambda url: "/login/" not in url)
+        yield page

@@ -19,7 +19,7 @@ from django.db import connection
 from playwright.sync_api import Browser, Page, expect
 
 from mailhub.demo import sample
-from tests.browser.conftest import CONTACTS, Site, running
+from tests.browser.conftest import CONTACTS, Site, logged_in, running
 from tests.certificates import Authority
 from tests.dns_server import DNSServer
 from tests.installation import LONG, installed, until
@@ -72,18 +72,8 @@ def house(
 
 @pytest.fixture
 def staff(house: Site, browser: Browser, complaints: list[str]) -> Iterator[Page]:
-    context = browser.new_context(base_url=house.address, locale="en-GB", viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto("/admin/")
-    page.get_by_label("Username").fill(sample.LOGIN)
-    page.get_by_label("Password").fill(sample.password())
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(lambda url: "/login/" not in url)
-    yield page
-    context.close()
+    with logged_in(house, browser, complaints) as page:
+        yield page
 
 
 @pytest.fixture

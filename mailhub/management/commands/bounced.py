@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import errno
 from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from mailhub import bounced
-from transactional.smtpd.certificates import NoCertificate
+from transactional.smtpd import opening
 
 
 class Command(BaseCommand):
@@ -20,15 +19,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         hosts = settings.MAILHUB_SMTPD_ADDRESSES
-        try:
+        where = f"Port {options['port']} of {', '.join(hosts)}"
+        with opening.explained(where, " is taken. Choose another with MAILHUB_BOUNCED_PORT."):
             bounced.serve(hosts, options["port"], lmtp=options["lmtp"])
-        except NoCertificate as error:
-            raise CommandError(str(error)) from None
-        except OSError as error:
-            where = f"Port {options['port']} of {', '.join(hosts)}"
-            if error.errno == errno.EADDRINUSE:
-                raise CommandError(f"{where} is taken. Choose another with MAILHUB_BOUNCED_PORT.") from None
-            if error.errno == errno.EACCES:
-                remedy = "Those below 1024 need the capability CAP_NET_BIND_SERVICE; docs/operations.md has a unit for systemd."
-                raise CommandError(f"{where} may not be opened. {remedy}") from None
-            raise

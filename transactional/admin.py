@@ -58,6 +58,7 @@ class ProjectAdmin(ExplainedDeletion[Project]):
         return [
             page("new/", pages.issue, "issue"),
             page("<int:credential_pk>/", pages.issued, "issued"),
+            page("<int:credential_pk>/change/", pages.change_credential, "change_credential"),
             page("<int:credential_pk>/revoke/", pages.revoke, "revoke"),
             path("<int:pk>/connect/", self.admin_site.admin_view(pages.connect), name="transactional_project_connect"),
             path("help/", self.admin_site.admin_view(pages.about_delivery), name="transactional_project_help"),

@@ -75,7 +75,7 @@ class Access:
             Program("nodemailer", "Node.js", "nodemailer", nodemailer(host, port, tls, user, password)),
             Program("phpmailer", "PHP", "PHPMailer", phpmailer(host, port, tls, user, password, sender)),
             Program("postfix", "Postfix", "/etc/postfix/main.cf", postfix(host, port, tls, user, password)),
-            Program("msmtp", "msmtp, sendmail", "~/.msmtprc", msmtp(host, port, tls, user, password, sender)),
+            Program("msmtp", "msmtp", "~/.msmtprc", msmtp(host, port, tls, user, password, sender)),
             Program("swaks", "swaks", _("a test from the command line"), swaks(host, port, tls, user, password, sender)),
             Program("curl-smtp", "curl, SMTP", _("a test from the command line"), curl_smtp(host, port, tls, user, password, sender)),
         ]

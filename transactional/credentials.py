@@ -29,7 +29,7 @@ def recognise(secret: str, kind: str, client: str) -> Credential | None:
     if not hmac.compare_digest(digest, row.digest if row else NOBODY) or row is None:
         return None
     now = clock.now()
-    if row.is_expired or not row.is_for(client):
+    if (row.expires_at and row.expires_at <= now) or not row.is_for(client):
         return None
     if row.last_used_at is None or row.last_used_at < now - USE_NOTED:
         Credential.objects.filter(pk=row.pk).update(last_used_at=now)

@@ -172,7 +172,7 @@ class CredentialForm(forms.ModelForm[Credential]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("kind") == Credential.Kind.SMTP:
+        if "scopes" in cleaned and cleaned.get("kind", self.instance.kind) == Credential.Kind.SMTP:
             cleaned["scopes"] = []
         elif "scopes" in cleaned and not cleaned["scopes"]:
             self.add_error("scopes", _("Choose what the key may do."))
@@ -183,3 +183,13 @@ class CredentialForm(forms.ModelForm[Credential]):
         if moment and moment <= timezone.now():
             raise ValidationError(_("This time has passed."))
         return moment
+
+
+class IssuedCredentialForm(CredentialForm):
+    """One that is in use already: its secret, and what it is for, stay."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["kind"]
+        if self.instance.kind == Credential.Kind.SMTP:
+            del self.fields["scopes"]

@@ -34,7 +34,7 @@ from mailhub.webhooks.models import Endpoint
 from mailhub.webhooks.pages import endpoint_badge
 from transactional import samples, sending, travel, variables
 from transactional.connect import Access
-from transactional.forms import CredentialForm, PublishForm, TestForm
+from transactional.forms import CredentialForm, IssuedCredentialForm, PublishForm, TestForm
 from transactional.models import Credential, Project, Submission, Template, TemplateVersion
 from transactional.requests import NotAccepted
 
@@ -130,6 +130,24 @@ def issued(request: HttpRequest, pk: int, credential_pk: int) -> HttpResponse:
     )
     context = {"project": credential.project, "credential": credential, "secret": secret, "access": access}
     return page(request, "admin/transactional/issued.html", title, Project, **context)
+
+
+def change_credential(request: HttpRequest, pk: int, credential_pk: int) -> HttpResponse:
+    """What one that is in use may, and from where and until when; its secret stays."""
+    demand(request, "transactional.change_credential")
+    credential = get_object_or_404(Credential.objects.select_related("project"), pk=credential_pk, project=pk)
+    form = IssuedCredentialForm(request.POST or None, instance=credential)
+    project = credential.project
+    if not form.is_valid():
+        title = _("Change “%(credential)s”") % {"credential": credential}
+        context = {"project": project, "form": form, "credential": credential}
+        return page(request, "admin/transactional/credential.html", title, Project, **context)
+    # Doors note meanwhile that it is used.
+    credential.save(update_fields=["name", "scopes", "networks", "expires_at"])
+    words = _("Credential “%(credential)s” changed.") % {"credential": credential}
+    _log(request, project, words)
+    messages.success(request, words)
+    return redirect("admin:transactional_project_change", pk)
 
 
 def revoke(request: HttpRequest, pk: int, credential_pk: int) -> HttpResponse:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from mailhub.delivery.models import Message
 from mailhub.senders.models import Sender
 from mailhub.webhooks.models import Endpoint
+from tests.transactional.api import Site
 from transactional import samples, sending
 from transactional.models import Credential, Project, Submission, Template
 from transactional.requests import Request
@@ -182,6 +183,25 @@ def test_a_credential_ends_in_the_future(admin_client: Client, project: Project)
     issue(admin_client, project, expires_at=f"{soon:%Y-%m-%dT%H:%M}")
     credential = Credential.objects.get()
     assert credential.expires_at and abs(credential.expires_at - soon) < timedelta(minutes=1)
+
+
+def test_what_a_credential_may_is_changed_and_its_secret_stays(admin_client: Client, project: Project) -> None:
+    site = Site(project)
+    url = reverse("admin:transactional_project_change_credential", args=[project.pk, site.credential.pk])
+    assert "The secret stays" in text(admin_client.get(url))
+    assert "what the key may do" in text(admin_client.post(url, {"name": "web"}))
+    filled = {"name": "web", "scopes": ["messages:read"], "networks": "127.0.0.1", "expires_at": ""}
+    assert admin_client.post(url, filled).status_code == 302
+    assert site.get("messages").status_code == 200
+    assert site.get("templates").status_code == 403
+    before = Credential.objects.get()
+    assert (before.name, before.networks, before.last_used_at is None) == ("web", ["127.0.0.1/32"], False)
+    admin_client.post(url, {**filled, "networks": "192.0.2.1"})
+    assert site.get("messages").status_code == 401
+    Credential.objects.update(kind="smtp", scopes=[])
+    assert "An API key may" not in text(admin_client.get(url))
+    assert admin_client.post(url, {"name": "printer", "networks": ""}).status_code == 302
+    assert Credential.objects.values_list("name", "scopes", "networks").get() == ("printer", [], [])
 
 
 def test_revoking_asks_first(admin_client: Client, project: Project, credential: Credential) -> None:

@@ -14,14 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from mailhub.delivery import prepare, queue, workers
@@ -60,7 +59,7 @@ RENEW_EVERY = 5
 # Outcomes are stored when one of these is reached: seconds, and how many there are.
 SETTLE_EVERY = 0.1
 SETTLE_AT = 200
-# What one claim takes: a little at first, as much as the relay takes in half a second later on.
+# What one claim takes: a little at first, as much as the relay takes in a second later on.
 CLAIM_LEAST = 20
 CLAIM_MOST = 1000
 # How many messages a drain has marked and not yet settled, at most: so many may be unknown when it is killed.
@@ -199,6 +198,8 @@ class Drain:
         self.slots = queue.slots(lease)
         #: finished mails that are not marked
         self.shelf = Shelf({key: sum(sources.values()) for key, sources in self.slots.items()})
+        #: where claims go on in each batch
+        self.reached: queue.Reached = {}
         self.watch = Watch(relay)
         #: marked, and waiting for a connection
         self.line = Line()
@@ -250,7 +251,7 @@ class Drain:
     # -- claim and make
 
     async def feed(self) -> None:
-        """Keep half a second's mail made, until nothing is due or the time is over."""
+        """Keep half a second's mail made at least, until nothing is due or the time is over."""
         try:
             while not self.over:
                 size = self.claim_size
@@ -258,7 +259,7 @@ class Drain:
                     await wait(self.hungry)
                     continue
                 room, is_full = self.shelf.room, self.shelf.is_full
-                messages = await in_database(queue.claim, self.lease, size, room)
+                messages = await in_database(queue.claim, self.lease, size, room, self.reached)
                 if not messages:
                     if is_full or await in_database(queue.opens_soon, self.lease, room, SOON):
                         # A destination has had all it takes for now, and will soon take more.
@@ -269,7 +270,7 @@ class Drain:
                     self.called_help = True
                     await in_database(queue.call_help, self.lease)
                 self.shelf.claim(messages)
-                self.held.update({message.pk: message for message in messages})
+                self.held.update({message.id: message for message in messages})
                 suspect = messages[0].lost_leases > 0
                 if suspect:
                     await self.only(len(messages))
@@ -291,7 +292,7 @@ class Drain:
 
     @property
     def claim_size(self) -> int:
-        return int(min(max(self.rate.value / 2, CLAIM_LEAST, 2 * self.lease.connections), CLAIM_MOST))
+        return int(min(max(self.rate.value, CLAIM_LEAST, 2 * self.lease.connections), CLAIM_MOST))
 
     async def make(self, messages: deque[Message]) -> None:
         """The mails of claimed messages, a few at a time."""
@@ -301,7 +302,7 @@ class Drain:
                 continue
             group = await self.group(messages)
             await self.compile({message.content_id for message in group})
-            started = timezone.now()
+            started = datetime.now(UTC)
             half = len(group) // 2
             halves = (asyncio.to_thread(self.make_group, part) for part in (group[:half], group[half:]) if part)
             for message, mail in chain.from_iterable(await asyncio.gather(*halves)):
@@ -310,7 +311,7 @@ class Drain:
                 elif isinstance(mail, Deferred):
                     self.deferred(message, mail, started)
                 else:
-                    self.shelf.put(Ready(message, mail))
+                    self.shelf.put(Ready(message, mail, addresses.domain(message.content.from_email)))
             self.room.set()
 
     async def group(self, messages: deque[Message]) -> list[Message]:
@@ -393,13 +394,13 @@ class Drain:
 
     def pass_on(self, group: list[Ready], marked: list[Message]) -> None:
         self.marked += len(marked)
-        ours = {message.pk for message in marked}
-        self.line.put([item for item in group if item.message.pk in ours])
+        ours = {message.id for message in marked}
+        self.line.put([item for item in group if item.message.id in ours])
         for item in group:
-            if item.message.pk not in ours:
+            if item.message.id not in ours:
                 self.shelf.back(item)
                 self.shelf.end(item.message)
-                del self.held[item.message.pk]
+                del self.held[item.message.id]
 
     # -- hand over
 
@@ -453,9 +454,9 @@ class Drain:
         return None
 
     async def send(self, session: Session, item: Ready) -> None:
-        message, started = item.message, timezone.now()
-        del self.held[message.pk]
-        domain = addresses.domain(message.content.from_email)
+        message, started = item.message, datetime.now(UTC)
+        del self.held[message.id]
+        domain = item.sender_domain
         try:
             reply = await session.send(item.envelope)
         except Refused as refusal:
@@ -488,7 +489,7 @@ class Drain:
     def is_closed(self, item: Ready) -> bool:
         """What others heard of its destination keeps it from being handed over."""
         closed = self.watch.closed
-        return bool(closed) and self.watch.is_closed(item.destination, addresses.domain(item.message.content.from_email))
+        return bool(closed) and self.watch.is_closed(item.destination, item.sender_domain)
 
     async def end_senders(self) -> None:
         """Let them finish what they have in flight."""
@@ -512,9 +513,9 @@ class Drain:
         next_attempt_at: datetime | None = None,
         counted: bool = True,
     ) -> None:
-        self.held.pop(message.pk, None)
+        self.held.pop(message.id, None)
         self.shelf.end(message)
-        self.outcomes.append(Outcome(message, attempt, reply, started, timezone.now(), status, next_attempt_at, counted))
+        self.outcomes.append(Outcome(message, attempt, reply, started, datetime.now(UTC), status, next_attempt_at, counted))
         if len(self.outcomes) >= SETTLE_AT:
             self.full.set()
 
@@ -524,7 +525,7 @@ class Drain:
 
     def deferred(self, message: Message, deferral: Deferred, started: datetime) -> None:
         wait = deferral.retry_after or backoff.delay(message.attempts, timedelta(seconds=self.relay.first_retry))
-        again = timezone.now() + wait
+        again = datetime.now(UTC) + wait
         if again >= message.expires_at:
             self.outcome(message, Attempt.Outcome.DEFERRED, deferral.reply, started, Status.FAILED)
         else:
@@ -538,7 +539,7 @@ class Drain:
         """Transactional mail goes once more; a campaign's does not: twice is worse there than never."""
         if message.stream == Stream.TRANSACTIONAL and not message.repeated:
             message.repeated = True
-            again = timezone.now() + queue.REPEAT_AFTER
+            again = datetime.now(UTC) + queue.REPEAT_AFTER
             self.outcome(message, Attempt.Outcome.UNKNOWN, error.reply, started, Status.DEFERRED, again)
         else:
             self.outcome(message, Attempt.Outcome.UNKNOWN, error.reply, started, Status.UNKNOWN)

@@ -261,8 +261,16 @@ class Message(models.Model):
     repeated = models.BooleanField(_("sent again after an unknown outcome"), default=False)
     # No constraint in the database: checking it would lock the lease's row once a message.
     lease = models.ForeignKey(Lease, models.DO_NOTHING, null=True, blank=True, related_name="messages", db_index=False, db_constraint=False)
+    # Nor here: a relay stays while it has leases (guard.py), and messages and attempts get it with the lease's row locked.
     relay = models.ForeignKey(
-        Relay, models.SET_NULL, null=True, blank=True, related_name="messages", db_index=False, verbose_name=pgettext_lazy("mail", "relay")
+        Relay,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="messages",
+        db_index=False,
+        db_constraint=False,
+        verbose_name=pgettext_lazy("mail", "relay"),
     )
     # The last reply, or the reason in words where nobody was asked.
     reply = models.CharField(_("last reply"), max_length=500, blank=True)
@@ -384,7 +392,13 @@ class Attempt(models.Model):
     message = models.ForeignKey(Message, models.CASCADE, related_name="attempts_made", db_constraint=False, verbose_name=_("message"))
     number = models.PositiveSmallIntegerField(_("number"))
     relay = models.ForeignKey(
-        Relay, models.SET_NULL, null=True, db_index=False, related_name="+", verbose_name=pgettext_lazy("mail", "relay")
+        Relay,
+        models.SET_NULL,
+        null=True,
+        db_index=False,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=pgettext_lazy("mail", "relay"),
     )
     # How the relay was chosen: the key of the route, a routing.Choice, and the relay's part of such mail. A plain key: what was chosen
     # stays true when the route goes.

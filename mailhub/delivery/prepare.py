@@ -98,7 +98,7 @@ class Compiled:
         except Exception as error:  # noqa: BLE001
             raise refusal(error) from error
         return Envelope(
-            message=message.pk,
+            message=message.id,
             mail_from=return_path.make(self.bounce_address, message.public_id) if own_path and self.bounce_address else self.mail_from,
             rcpt_to=addresses.on_the_wire(message.address),
             data=data,
@@ -155,7 +155,7 @@ class Compiled:
         unsubscribe = message.unsubscribe_url
         data = {**message.data, "email": message.address, "unsubscribe_url": unsubscribe}
         if self.tracked:
-            data.update(tracking.values(self.tracked, message.pk))
+            data.update(tracking.values(self.tracked, message.id))
         subject = self.subject.render(data) if self.subject else rendering.render(self.words.subject, data)
         fields = [
             f"Date: {_date(message.created_at)}\r\n",

@@ -237,22 +237,30 @@ WHERE id = %s AND expires_at > clock_timestamp() RETURNING clock_timestamp()
 """
 
 
-def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None) -> list[Message]:
+def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None, reached: Reached | None = None) -> list[Message]:
     """Take up to `limit` due messages that the lease's relay serves now: transactional ones first, fairly from each site (or sender, where
     it is no site's), then fairly from each batch, unless the lease is one for transactional mail; to the destinations in `room` no more
     than it says. When it takes nothing, there is nothing that may go at present.
 
+    `reached`: a dictionary that the caller keeps from claim to claim. In the lanes of batches each goes on where the one before left off,
+    and begins anew when nothing follows there. Otherwise all that a batch has sent would be in its way until it is vacuumed away.
+
     Those that must not be mailed, or that nobody wants any more, are settled on the way. Raises LeaseLost."""
+    reached = {} if reached is None else reached
     more = True
     while more:
-        fit, more = _claim(lease, limit, room or {})
+        fit, more = _claim(lease, limit, room or {}, reached)
         if fit:
             return fit
+        if reached:
+            # What others handed back meanwhile is due since long ago.
+            reached.clear()
+            more = True
     return []
 
 
 @transaction.atomic
-def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Message], bool]:
+def _claim(lease: Lease, limit: int, room: Mapping[str, int], reached: Reached) -> tuple[list[Message], bool]:
     """What was taken; whether to look again when that is nothing. In claims of 1000, 25 us of PostgreSQL's time a message, most of it for
     five indexes."""
     now = renew(lease)
@@ -264,7 +272,7 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
     for destination, count in room.items():
         openings.limit((destination, ""), count)
     shares = routing.shares(relay, now, openings)
-    lanes = _due(lease, shares, openings, limit, now)
+    lanes = _due(lease, shares, openings, limit, now, reached)
     if not lanes:
         return [], False
     found = [message for _lane, messages in lanes for message in messages]
@@ -290,6 +298,9 @@ def _claim(lease: Lease, limit: int, room: Mapping[str, int]) -> tuple[list[Mess
         _end([message for message in found if unfit.get(message.pk) is end], end.status, end.event, str(end.why), now, tally)
     _hold(lease, fit, now, tally)
     tally.write()
+    if len(fit) + len(unfit) == sum(len(messages) for _lane, messages in lanes):
+        # Nobody is left where they were.
+        reached.update((lane.key, lane.last) for lane, messages in lanes if messages and messages[0].stream == Stream.CAMPAIGN)
     return fit, within
 
 
@@ -342,13 +353,15 @@ def opens_soon(lease: Lease, room: Mapping[str, int], within: float) -> bool:
     return any(_lanes(stream, shares, openings, now) for stream in streams)
 
 
-def _due(lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limit: int, now: datetime) -> list[tuple[_Lane, list[Message]]]:
+def _due(
+    lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limit: int, now: datetime, reached: Reached
+) -> list[tuple[_Lane, list[Message]]]:
     """Up to `limit` locked messages, by the lanes that they are from."""
     found: list[tuple[_Lane, list[Message]]] = []
     for stream in (Stream.TRANSACTIONAL, Stream.CAMPAIGN):
         left = limit - sum(len(messages) for _lane, messages in found)
         if left and (stream == Stream.TRANSACTIONAL or lease.queue != "transactional"):
-            found += _fairly(stream, _lanes(stream, shares, openings, now), openings, left, now)
+            found += _fairly(stream, _lanes(stream, shares, openings, now, reached), openings, left, now)
     return found
 
 
@@ -356,6 +369,8 @@ def _due(lease: Lease, shares: Sequence[Share], openings: shaping.Openings, limi
 # however long.
 
 BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
+# _Lane.last by _Lane.key, of batches.
+Reached = dict[tuple[int, str, int, int, int], tuple[datetime, int]]
 
 
 @dataclass(eq=False, slots=True)
@@ -371,13 +386,19 @@ class _Lane:
     last: tuple[datetime, int] = BEGINNING
 
     @property
+    def key(self) -> tuple[int, str, int, int, int]:
+        return self.source, self.destination, self.share.low, self.share.high, self.share.total
+
+    @property
     def of(self) -> tuple[int, int]:
         """Whose it is: a site's, whatever it sends from, or a sender's or batch's that belongs to none."""
         return (self.ref, 0) if self.ref else (0, self.source)
 
 
-def _lanes(stream: Stream, shares: Sequence[Share], openings: shaping.Openings, now: datetime) -> list[list[_Lane]]:
-    """The lanes from which something may be taken, by whose they are."""
+def _lanes(
+    stream: Stream, shares: Sequence[Share], openings: shaping.Openings, now: datetime, reached: Reached | None = None
+) -> list[list[_Lane]]:
+    """The lanes from which something may be taken, by whose they are; of those that are `reached`, what follows."""
     lanes = []
     refs = _waiting_refs() if stream == Stream.TRANSACTIONAL else {}
     for (route, default_for), parts in groupby(shares, key=lambda share: (share.route, share.default_for)):
@@ -388,6 +409,10 @@ def _lanes(stream: Stream, shares: Sequence[Share], openings: shaping.Openings, 
             covered = [(share, key) for share, key in open_to if share.kind.covers(stream, address, pool)]
             open_now = [(share, key) for share, key in covered if openings.of(key, domain) != 0]
             lanes += [_Lane(source, ref, domain, key, share) for ref in refs.get(source, [0]) for share, key in open_now]
+    if reached and stream == Stream.CAMPAIGN:
+        # Not of transactional mail: what is committed late may have been due before.
+        for lane in lanes:
+            lane.last = reached.get(lane.key, BEGINNING)
     stocked = sorted(_stocked(stream, lanes, now), key=lambda lane: lane.of)
     return [list(group) for _of, group in groupby(stocked, key=lambda lane: lane.of)]
 
@@ -819,7 +844,7 @@ def _store(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> None:
     _count(lease.relay_id, outcomes)
 
 
-def _write(relay: int, outcomes: Sequence[Outcome]) -> None:
+def _write(relay: int | None, outcomes: Sequence[Outcome]) -> None:
     """The attempts and events of the outcomes."""
     Attempt.objects.bulk_create(
         Attempt(
@@ -1018,7 +1043,9 @@ def _store_late(lease: Lease, outcomes: Sequence[Outcome]) -> None:
             repeated=outcome.message.repeated,
         )
     if told:
-        _write(lease.relay_id, told)
+        # It is not kept by the lease any more.
+        kept = Relay.objects.select_for_update(no_key=True).filter(pk=lease.relay_id).values_list("pk", flat=True).first()
+        _write(kept, told)
         tally.write()
         _reopen(tally.changes)
         _count(lease.relay_id, told)

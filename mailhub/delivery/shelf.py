@@ -24,6 +24,7 @@ class Ready:
 
     message: Message
     envelope: Envelope
+    sender_domain: str
 
     @property
     def destination(self) -> str:

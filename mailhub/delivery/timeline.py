@@ -85,9 +85,7 @@ WHY = {
     Choice.FIRST: gettext_lazy("Route “%(route)s”: this relay comes before the others."),
     Choice.MEANT: gettext_lazy("Route “%(route)s”: this relay is for such mail, and comes before those that take everything."),
     Choice.SHARE: gettext_lazy("Route “%(route)s”: this relay takes %(percent)s %% of such mail, by the number of the message."),
-    Choice.STAND_IN: gettext_lazy(
-        "Route “%(route)s”: this relay stood in for one before it, or beside it, that took nothing then."
-    ),
+    Choice.STAND_IN: gettext_lazy("Route “%(route)s”: this relay stood in for one before it, or beside it, that took nothing then."),
 }
 
 

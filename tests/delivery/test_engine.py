@@ -625,9 +625,9 @@ def test_claims_grow_while_outcomes_come_without_a_break(
         settle(lease, outcomes)
         time.sleep(0.02)
 
-    def counted(lease: Lease, size: int, room: dict[int, int]) -> list[Message]:
+    def counted(lease: Lease, size: int, *more: Any) -> list[Message]:
         sizes.append(size)
-        return claim(lease, size, room)
+        return claim(lease, size, *more)
 
     async def answer(envelope: Envelope) -> None:
         await asyncio.sleep(0.005)

@@ -675,6 +675,19 @@ def test_an_unknown_message_learns_from_an_outcome_that_comes_too_late(
     assert batch.status == ("running" if told == Status.DEFERRED else "done")
 
 
+def test_an_outcome_that_comes_too_late_for_its_relay_is_stored_without_it(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 1)
+    lease, (message,) = sending(relay)
+    expire(lease)
+    queue.reap()
+    RouteMember.objects.filter(relay=relay).delete()
+    Relay.objects.get(pk=relay.pk).delete()
+    with pytest.raises(LeaseLost):
+        queue.settle(lease, [outcome(message, Status.SENT, NOBODY)])
+    assert books() == {"sent": 1}
+    assert Attempt.objects.get().relay is None
+
+
 @pytest.mark.parametrize(
     ("told", "becomes"), [(Status.SENT, "sent"), (Status.BOUNCED, "bounced"), (Status.FAILED, "failed"), (Status.DEFERRED, "deferred")]
 )

@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
                 ('batch', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='delivery.batch', verbose_name='batch')),
                 ('content', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='delivery.content', verbose_name='content')),
                 ('lease', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='messages', to='delivery.lease')),
-                ('relay', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='messages', to='relays.relay', verbose_name='relay')),
+                ('relay', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='messages', to='relays.relay', verbose_name='relay')),
                 ('sender', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='senders.sender', verbose_name='sender')),
             ],
             options={
@@ -162,7 +162,7 @@ class Migration(migrations.Migration):
                 ('source_ip', models.GenericIPAddressField(blank=True, null=True, verbose_name='source address')),
                 ('started_at', models.DateTimeField(verbose_name='started')),
                 ('finished_at', models.DateTimeField(verbose_name='ended')),
-                ('relay', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='relays.relay', verbose_name='relay')),
+                ('relay', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='relays.relay', verbose_name='relay')),
                 ('message', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts_made', to='delivery.message', verbose_name='message')),
             ],
             options={

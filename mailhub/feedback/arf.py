@@ -30,7 +30,7 @@ REDACTED = re.compile(r"\A(?:.{0,20}redacted.{0,20}|[x*_.-]{3,}|[0-9a-f]{16,}|[A
 
 def read(mail: mime.Part, leaves: list[mime.Part], returned: Mapping[str, str]) -> Reading | None:
     """The complaint that the mail is; None where it is none."""
-    part = next((leaf for leaf in leaves if leaf.type == TYPE), None)
+    part = next((leaf for leaf in leaves if leaf.type == TYPE or unnamed(leaf)), None)
     if part is None and mail.parameter("report-type").lower() == "feedback-report":
         part = next((leaf for leaf in leaves if re.search(r"^Feedback-Type\s*:", leaf.text, re.MULTILINE | re.IGNORECASE)), None)
     if part is not None:
@@ -43,6 +43,17 @@ def read(mail: mime.Part, leaves: list[mime.Part], returned: Mapping[str, str]) 
     if mail.parameter("report-type").lower() == "feedback-report":
         return Reading(MailKind.COMPLAINT, tuple(claims(whom({}, returned), "abuse", COMPLAINT)), returned)
     return None
+
+
+def unnamed(part: mime.Part) -> bool:
+    """A report that calls itself plain text."""
+    head = part.body[:1000].lower().lstrip()
+    return (
+        part.type == "text/plain"
+        and not part.returned
+        and head.startswith((b"feedback-type:", b"user-agent:"))
+        and b"feedback-type:" in head
+    )
 
 
 def fields(part: mime.Part) -> dict[str, list[str]]:

@@ -64,16 +64,16 @@ def bounces(mail: mime.Part, text: str) -> bool:
     about = bool(marks.BOUNCE_SUBJECT.search(subject))
     speaks = bool(marks.INTRODUCTION.search(text[:HEAD]))
     if daemon(mail):
-        return about or speaks
+        return about or speaks or reports(mail, text)
     if automatic(mail) or marks.AUTO_SUBJECT.search(subject) or LISTS & mail.headers.keys() or len(QUOTED.findall(text[:HEAD])) >= 3:
         return False
     if null_sender(mail) or marks.NOTIFIER.search(sender):
-        return about or (speaks and bool(notices.RCPT.search(text[:HEAD])))
+        return about or (speaks and (bool(notices.RCPT.search(text[:HEAD])) or reports(mail, text)))
     return about and speaks and reports(mail, text)
 
 
 def reports(mail: mime.Part, text: str) -> bool:
-    """From somebody of whom one would not expect a bounce: it names a recipient as mail systems do, and returns the mail or a code."""
+    """It names a recipient as mail systems do, and returns the mail."""
     notice = notices.read(text, own(mail))
     return notice.certainty >= notices.LABELLED and bool(notice.returned or mail.parts)
 

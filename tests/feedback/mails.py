@@ -1422,6 +1422,13 @@ COMPLAINTS = [
     Sample(
         "ARF that names nobody", feedback("Feedback-Type: abuse\nRedacted-Address: redacted", REDACTED), [("", "complaint", "complaint")]
     ),
+    Sample(
+        "ARF that calls itself plain text",
+        feedback("Feedback-Type: abuse\nOriginal-Rcpt-To: bob@recipient.example")
+        .replace("message/feedback-report", "text/plain")
+        .replace("multipart/report; report-type=feedback-report", "multipart/mixed"),
+        COMPLAINED,
+    ),
     Sample("ARF: wants no more", feedback("Feedback-Type: opt-out\nOriginal-Rcpt-To: bob@recipient.example"), COMPLAINED),
     Sample("ARF: fraud", feedback("Feedback-Type: fraud\nOriginal-Rcpt-To: bob@recipient.example"), COMPLAINED),
     Sample(

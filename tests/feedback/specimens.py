@@ -327,6 +327,11 @@ The attached message had PERMANENT fatal delivery errors!
         UNKNOWN,
     ),
     Sample(
+        "a daemon that says nothing but whom, and returns the mail",
+        mail(f"Sorry:\n\n<{BOB}>: 550 5.1.1 no such user\n\n{ORIGINAL}", subject="Message from the mail server"),
+        UNKNOWN,
+    ),
+    Sample(
         "Facebook, not wanted",
         parts(
             notice("Sorry, your message could not be delivered."),

@@ -7,6 +7,8 @@ from typing import Any
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import ReadOnlyPasswordHashField, ReadOnlyPasswordHashWidget, UserChangeForm
+from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, Permission, User
 from django.forms import ModelMultipleChoiceField
 from django.http import HttpRequest
@@ -39,12 +41,30 @@ class WithPermissions(admin.ModelAdmin[Any]):
         return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[arg-type]
 
 
+class PasswordWidget(ReadOnlyPasswordHashWidget):
+    """Whether there is a password. How it is hashed is nothing that anybody could do something about."""
+
+    def get_context(self, name: str, value: str, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        if value and is_password_usable(value):
+            context["summary"] = [{"label": gettext("A password is set.")}]
+        return context
+
+
+class UserForm(UserChangeForm):  # type: ignore[type-arg]
+    password = ReadOnlyPasswordHashField(
+        label=gettext_lazy("Password"),
+        widget=PasswordWidget,
+        help_text=gettext_lazy("Nobody can see it. Set another one for who has lost it."),
+    )
+
+
 admin.site.unregister([User, Group])
 
 
 @admin.register(User)
 class OurUserAdmin(WithPermissions, UserAdmin):  # type: ignore[type-arg]
-    pass
+    form = UserForm
 
 
 @admin.register(Group)

@@ -49,3 +49,8 @@ def test_a_permission_whose_model_is_gone_keeps_its_name() -> None:
     field = PermissionsField(Permission.objects.all())
     assert field.label_from_instance(permission) == str(permission)
     assert "Can send telegrams" in str(permission)
+
+
+def test_a_users_page_says_that_there_is_a_password_and_nothing_of_its_hash(admin_client: Client, admin_user: User) -> None:
+    page = admin_client.get(reverse("admin:auth_user_change", args=[admin_user.pk])).content.decode()
+    assert "A password is set." in page and "md5" not in page and "iterations" not in page

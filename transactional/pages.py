@@ -42,6 +42,8 @@ from transactional.requests import NotAccepted
 ISSUED = "transactional.issued"
 # Recipients of one submission that its page lists.
 LISTED = 100
+# Of a project's mails so many are counted on its page.
+LATEST = 1_000
 
 # ------------------------------------------------------------------------------------------------------------------ projects
 
@@ -51,7 +53,18 @@ def overview(project: Project) -> dict[str, Any]:
     # Those that are told of all mail are told of this project's, too.
     told = Endpoint.objects.filter(Q(project_ref=project.pk) | Q(project_ref=None)).defer("secret", "old_secret").order_by("name")
     endpoints = [(endpoint, endpoint_badge(endpoint)) for endpoint in told]
-    return {"project": project, "credentials": list(project.credentials.order_by("name")), "endpoints": endpoints}
+    credentials = list(project.credentials.order_by("name"))
+    return {"project": project, "credentials": credentials, "endpoints": endpoints, "fates": fates(project), "latest": LATEST}
+
+
+def fates(project: Project) -> list[tuple[Message.Status, int]]:
+    """What became of the project's latest mails, in the order of a mail's life: how many recipients of each state there are.
+
+    Indexes transactional_submission_of and delivery_message_content: so many probes, however many mails there are."""
+    handed_in = Submission.objects.filter(project=project).order_by("-pk").values("content")[:LATEST]
+    rows = Message.objects.filter(stream=Stream.TRANSACTIONAL, content__in=handed_in).order_by()
+    counts = dict(rows.values_list("status").annotate(number=Count("pk")))
+    return [(status, counts[status]) for status in Message.Status if status in counts]
 
 
 @require_safe

@@ -19,7 +19,7 @@ from mailhub.delivery.models import Message
 from mailhub.senders.models import Sender
 from mailhub.webhooks.models import Endpoint
 from tests.transactional.api import Site
-from transactional import samples, sending
+from transactional import pages, samples, sending
 from transactional.models import Credential, Project, Submission, Template
 from transactional.requests import Request
 
@@ -107,6 +107,17 @@ def test_a_projects_page_shows_who_is_told_of_its_mail(admin_client: Client, pro
     page = admin_client.get(url).content.decode()
     assert "Its own" in page and "Everybody" in page and "Another" not in page
     assert f"{reverse('admin:webhooks_endpoint_add')}?project_ref={project.pk}" in page
+
+
+def test_a_projects_page_shows_what_became_of_its_latest_mails(
+    admin_client: Client, project: Project, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Project.objects.create(name="Other")
+    assert "Its latest mails" not in text(admin_client.get(page(other, "change")))
+    shown = text(admin_client.get(page(project, "change")))
+    assert f'?project={project.pk}&amp;state=queued">{Message.objects.count()}</a>' in shown
+    monkeypatch.setattr(pages, "LATEST", 0)
+    assert pages.fates(project) == []
 
 
 def test_a_project_that_has_sent_stays(admin_client: Client, project: Project, submission: Submission) -> None:

@@ -267,7 +267,7 @@ def test_what_waits_is_committed_together(client: Client, listener: Listener, cr
     try:
         committer.send = slow  # type: ignore[assignment]
         envelope(client)
-        client.send(WHOLE + b".\r\n")
+        client.send(MAIL + b".\r\n")
         assert first.wait(30)
         for _ in range(5):
             other = Client(listener.tls_port, tls=True)
@@ -276,7 +276,7 @@ def test_what_waits_is_committed_together(client: Client, listener: Listener, cr
             other.say("EHLO a.example")
             other.log_in(credential.prefix, credential.secret)
             envelope(other)
-            other.send(WHOLE + b".\r\n")
+            other.send(MAIL + b".\r\n")
         for _ in range(200):
             if len(listener.server.committer.waiting) == 5:
                 break
@@ -290,3 +290,43 @@ def test_what_waits_is_committed_together(client: Client, listener: Listener, cr
             other.socket.close()
     assert groups == [1, 5]
     assert Submission.objects.count() == 6
+
+
+# ----------------------------------------------------------------------------------------------------------------------- again
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_very_same_mail_again_is_answered_as_before_and_is_there_once(client: Client, project: Project, listener: Listener) -> None:
+    """Its client did not hear the reply."""
+    both = ("a@example.net", "b@example.net")
+    first = hand_in(client, WHOLE, *both)
+    assert first.startswith("250 2.0.0 queued as ") and hand_in(client, WHOLE, *reversed(both)) == first
+    assert Submission.objects.count() == 1 and Message.objects.count() == 2
+    # All else is another mail: by a byte, a recipient, a password, or since nothing tells it from one that was meant to come again.
+    others = {hand_in(client, WHOLE + b"\r\n", *both), hand_in(client, WHOLE), *(hand_in(client, MAIL) for _ in range(2))}
+    others |= {hand_in(client, WHOLE.split(b"\r\n", part)[part], "c@example.net") for part in (1, 1, 2)}
+    credential, secret = issue(project)
+    with Client(listener.tls_port, tls=True) as other:
+        other.hear()
+        other.say("EHLO web1.example")
+        other.log_in(credential.prefix, secret)
+        others.add(hand_in(other, WHOLE, *both))
+    assert len(others - {first}) == 8 == Submission.objects.count() - 1
+
+
+@pytest.mark.django_db
+def test_the_very_same_mail_twice_at_once_is_there_once(credential: Credential) -> None:
+    key = mail.same(WHOLE, ["a@example.net"], credential.pk, ARRIVAL.at)
+    asked = Request(
+        sender="shop@example.com", recipients=["a@example.net"], via=Submission.Via.SMTP, raw=WHOLE, idempotency_key=key, digest=key[-64:]
+    )
+    loop = asyncio.new_event_loop()
+    group = [committer.Waiting(asked, credential.pk, loop.create_future()) for _ in range(2)]
+    first, second = committer.send(group)
+    loop.close()
+    assert first == second == Submission.objects.get()
+
+
+def test_the_same_mail_on_another_day_is_another() -> None:
+    day = timedelta(days=1)
+    assert mail.same(WHOLE, ["a@example.net"], 1, ARRIVAL.at) != mail.same(WHOLE, ["a@example.net"], 1, ARRIVAL.at + day)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime, getaddresses
 from uuid import UUID
 
@@ -76,6 +78,8 @@ class Fit:
     raw: bytes
     #: its one From address
     sender: str
+    #: it came with a Date and a Message-ID, so that no other is the same byte for byte
+    named: bool
 
 
 def fit(raw: bytes, arrival: Arrival) -> Fit:
@@ -102,7 +106,14 @@ def fit(raw: bytes, arrival: Arrival) -> Fit:
     if b"message-id" not in names:
         added.append(f"Message-ID: <{arrival.reference}@{addresses.domain(sender)}>\r\n".encode())
     kept = b"\r\n".join(field for name, field in fields if name not in DROPPED)
-    return Fit(b"".join([*added, kept, blank, body]), sender)
+    return Fit(b"".join([*added, kept, blank, body]), sender, named=len(added) == 1)
+
+
+def same(raw: bytes, recipients: Collection[str], credential: int, at: datetime) -> str:
+    """What the same bytes for the same recipients with the same credential have in common, on one day (UTC)."""
+    seen = hashlib.sha256(raw)
+    seen.update("\0".join([str(credential), *sorted(set(recipients))]).encode())
+    return f"smtp-{at.astimezone(UTC):%Y%m%d}-{seen.hexdigest()}"
 
 
 def _whole_lines(raw: bytes) -> None:

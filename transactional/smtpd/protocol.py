@@ -507,12 +507,16 @@ class Connection(SMTP):
         except mail.Unfit as unfit:
             refusal = Hangup if unfit.code == mail.CUT else Bad
             raise refusal(unfit.code, unfit.enhanced, unfit.why) from None
+        # A client that did not hear "250" sends the very same again, and is told what it would have been told.
+        once = mail.same(raw, envelope.rcpt_tos, credential.pk, arrival.at) if fit.named else ""
         request = Request(
             sender=fit.sender,
             recipients=envelope.rcpt_tos,
             via=Submission.Via.SMTP,
             raw=fit.raw,
             project=credential.project,
+            idempotency_key=once,
+            digest=once.rpartition("-")[2],
             reference=arrival.reference,
             origin=f"{credential}, {self.peer} ({arrival.helo})",
         )

@@ -203,7 +203,7 @@ def report(recipient: str, texts: list[str], general: list[str], given: Given) -
         verdict, said = judged(recipient, texts, general, given, (code, status))
     if given.action == "delayed":
         verdict = not_yet(verdict)
-    elif verdict.category == Category.NETWORK and marks.NO_ANSWER.search(said):
+    elif verdict.category == Category.NETWORK and (given.status.endswith(".4.7") or marks.NO_ANSWER.search(said)):
         verdict = Verdict(Category.EXPIRED, Kind.SOFT, verdict.rule, verdict.weight)
     return Report(recipient, given.action, status, code, printable(said), verdict, given.original, given.remote[:200])
 

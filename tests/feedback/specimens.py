@@ -332,6 +332,15 @@ The attached message had PERMANENT fatal delivery errors!
         UNKNOWN,
     ),
     Sample(
+        "sendmail has tried for days",
+        parts(
+            notice(f"<{BOB}>... Deferred: mx.recipient.example.: No route to host\nMessage will be deleted from queue"),
+            status(f"Final-Recipient: RFC822; {BOB}\nAction: failed\nStatus: 4.4.7\n"),
+            RETURNED,
+        ),
+        [(BOB, "soft", "expired")],
+    ),
+    Sample(
         "Facebook, not wanted",
         parts(
             notice("Sorry, your message could not be delivered."),

@@ -18,7 +18,7 @@ from mailhub.delivery import admin as delivery_admin
 from mailhub.delivery.models import Message
 from mailhub.senders.models import Sender
 from tests.delivery.world import postgresql_only
-from transactional import sending
+from transactional import pages, sending
 from transactional.models import Project, Submission, Template
 from transactional.requests import Request
 
@@ -111,3 +111,9 @@ def test_a_projects_and_a_templates_mails_are_found_by_their_indexes(project: Pr
             cursor.execute("EXPLAIN (COSTS OFF) " + sql.replace("%", "%%"), [])
             plan = "\n".join(line for (line,) in cursor.fetchall())
             assert "using transactional_submission_of" in plan and "using delivery_content_pkey" in plan and "Seq Scan" not in plan, plan
+    with CaptureQueriesContext(connection) as context:
+        pages.fates(project)
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (COSTS OFF) " + context.captured_queries[0]["sql"].replace("%", "%%"), [])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "using transactional_submission_of" in plan and "using delivery_message_content" in plan and "Seq Scan" not in plan, plan

@@ -37,6 +37,8 @@ MOST = 500
 # Looks at a mailbox are so far apart; after failures in a row the distance doubles, up to the longest.
 EVERY = timedelta(minutes=2)
 LONGEST = timedelta(hours=2)
+# A look that takes longer is that of a process which is gone.
+HELD = timedelta(minutes=15)
 # A larger mail (bytes) is no bounce that anybody reads; it is passed over.
 LARGEST = mime.MOST_BYTES * 2
 
@@ -50,7 +52,31 @@ FAULTS = (Failed, OSError, EOFError, ValueError, imaplib.IMAP4.error, poplib.err
 
 
 def poll(mailbox: Mailbox) -> int:
-    """Fetch what has arrived; returns how many mails were new or known already. What went wrong stands in the mailbox's row."""
+    """Fetch what has arrived; returns how many mails were new or known already. What went wrong stands in the mailbox's row.
+
+    One looks at a time, however many machines are told of the same mail; who comes meanwhile has the other look once more."""
+    this = Mailbox.objects.filter(pk=mailbox.pk)
+    now = clock.now()
+    if not this.filter(Q(held_until=None) | Q(held_until__lt=now)).update(held_until=now + HELD, asked_again=False):
+        this.update(asked_again=True)
+        return 0
+    fetched = 0
+    try:
+        while True:
+            fetched += _poll(mailbox)
+            if mailbox.failures:
+                break
+            # Let go of in the same statement that sees that nobody has come: who comes a moment later finds it free.
+            if this.filter(asked_again=False).update(held_until=None) or not this.update(asked_again=False):
+                return fetched
+    except BaseException:
+        this.update(held_until=None)
+        raise
+    this.update(held_until=None)
+    return fetched
+
+
+def _poll(mailbox: Mailbox) -> int:
     fetched, failures = 0, 0
     try:
         fetched, problem = (_imap if mailbox.protocol == Mailbox.Protocol.IMAP else _pop3)(mailbox)

@@ -91,6 +91,9 @@ class Mailbox(models.Model):
     problem = models.CharField(_("problem"), max_length=500, blank=True, editable=False)
     failures = models.PositiveIntegerField(_("failures in a row"), default=0, editable=False)
     next_poll_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # While somebody looks into it; and that somebody else wanted to meanwhile.
+    held_until = models.DateTimeField(null=True, editable=False)
+    asked_again = models.BooleanField(default=False, editable=False)
     # Mails that could not be fetched, and how often that was tried: "folder:validity:number" -> count.
     stumbles = models.JSONField(default=dict, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

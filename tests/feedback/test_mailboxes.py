@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -142,6 +143,38 @@ def test_mails_that_are_too_large_take_nobodys_place_by_pop3(server: Dovecot, me
     server.put(returned(message))
     assert mailboxes.poll(mailbox(server, protocol="pop3", port=server.pop3)) == 1
     assert len(server.mails()) == 1
+
+
+def test_one_looks_into_a_mailbox_at_a_time_and_once_more_for_who_came_meanwhile(
+    server: Dovecot, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when several machines are told of the same mail."""
+    box = mailbox(server)
+    looks: list[int] = []
+
+    def look(_mailbox: Mailbox) -> tuple[int, str]:
+        looks.append(len(looks))
+        # Two others come while the first is at it.
+        return sum(mailboxes.poll(Mailbox.objects.get()) for _other in range(2)) if len(looks) == 1 else 1, ""
+
+    monkeypatch.setattr(mailboxes, "_imap", look)
+    assert mailboxes.poll(box) == 1
+    assert len(looks) == 2
+    box.refresh_from_db()
+    assert (box.held_until, box.asked_again) == (None, False)
+    # One that was killed holds nobody off for long.
+    Mailbox.objects.update(held_until=clock.now() + mailboxes.HELD)
+    assert (mailboxes.poll(box), len(looks)) == (0, 2)
+    Mailbox.objects.update(held_until=clock.now() - timedelta(seconds=1))
+    assert (mailboxes.poll(box), len(looks)) == (1, 3)
+
+    def stopped(_mailbox: Mailbox) -> tuple[int, str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mailboxes, "_imap", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        mailboxes.poll(box)
+    assert Mailbox.objects.get().held_until is None
 
 
 def test_a_wrong_password_is_told_and_tried_more_and_more_rarely(server: Dovecot) -> None:

@@ -36,6 +36,8 @@ class Migration(migrations.Migration):
                 ('problem', models.CharField(blank=True, editable=False, max_length=500, verbose_name='problem')),
                 ('failures', models.PositiveIntegerField(default=0, editable=False, verbose_name='failures in a row')),
                 ('next_poll_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('held_until', models.DateTimeField(editable=False, null=True)),
+                ('asked_again', models.BooleanField(default=False, editable=False)),
                 ('stumbles', models.JSONField(default=dict, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
             ],

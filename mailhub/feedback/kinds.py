@@ -85,7 +85,9 @@ def own(mail: mime.Part) -> frozenset[str]:
 
 def daemon(mail: mime.Part) -> bool:
     sender = mail.header("from")
-    return bool(marks.DAEMON.search(sender)) or not sender.strip(" <>\"'")
+    if sender.strip(" <>\"'"):
+        return bool(marks.DAEMON.search(sender))
+    return not mail.headers.keys().isdisjoint({"from", "subject"})
 
 
 def null_sender(mail: mime.Part) -> bool:

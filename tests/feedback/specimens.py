@@ -384,6 +384,9 @@ LOOKALIKES = [
         "other",
     ),
     Harmless(
+        "a text that is no mail", f"How bounces are read\n\nfailure notice: delivery to {BOB} failed: 550 5.1.1 no such user\n", "other"
+    ),
+    Harmless(
         "a list that holds the mail",
         mail(
             "Your mail to 'News' is being held until the list moderator can review it for approval.\n",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from mailhub.delivery import prepare
 from mailhub.delivery.models import Content, Message
-from tests.transactional.listener import MAIL, Client, Listener, envelope, hand_in
-from transactional.models import Credential, Submission
+from tests.transactional.listener import MAIL, Client, Listener, envelope, hand_in, issue
+from transactional.models import Credential, Project, Submission
+from transactional.requests import Request
 from transactional.smtpd import committer, mail
 
 ARRIVAL = mail.Arrival(
@@ -226,7 +228,7 @@ def test_commands_end_in_crlf_and_nothing_else(client: Client, line: bytes) -> N
 def test_the_end_may_come_in_any_pieces(client: Client) -> None:
     for cut in range(1, 5):
         envelope(client)
-        whole = WHOLE + b".\r\n"
+        whole = MAIL + b".\r\n"
         client.send(whole[:-cut])
         client.socket.settimeout(0.1)
         with pytest.raises(TimeoutError):

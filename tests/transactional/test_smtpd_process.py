@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def site(set_up: Site) -> Iterator[Site]:
 
 
 def mail(number: int) -> bytes:
-    return b"From: Tea <shop@example.com>\r\nTo: a@example.net\r\nSubject: Order %d\r\n\r\nThank you.\r\n" % number
+    named = b"Date: Wed, 25 Nov 2026 12:00:00 +0900\r\nMessage-ID: <%d@shop.example>\r\n" % number
+    return named + b"From: Tea <shop@example.com>\r\nTo: a@example.net\r\nSubject: Order %d\r\n\r\nThank you.\r\n" % number
 
 
 class Sending(threading.Thread):
@@ -159,7 +161,8 @@ class Sending(threading.Thread):
                         self.answered[number] += 1
 
 
-def test_every_mail_that_was_answered_250_is_there_and_none_half_however_often_it_is_killed(site: Site) -> None:
+def test_every_mail_that_was_answered_250_is_there_once_and_none_half_however_often_it_is_killed(site: Site) -> None:
+    began = datetime.now(UTC).date()
     sites = [Sending(site, range(begin, begin + 60)) for begin in range(0, 240, 60)]
     process = site.start()
     for each in sites:
@@ -174,15 +177,13 @@ def test_every_mail_that_was_answered_250_is_there_and_none_half_however_often_i
         each.join(LONG)
         assert not each.is_alive()
     answered = Counter[int]()
-    tries = Counter[int]()
     for each in sites:
         answered += each.answered
-        tries += each.tries
     assert answered == Counter(range(240))
     kept = Counter(dict(site.rows("SELECT subject, count(*) FROM delivery_content GROUP BY subject")))
     assert set(kept) == {f"Order {number}" for number in range(240)}
-    # At least once: a reply that got lost with the process has its mail sent again, and nothing else is there twice.
-    assert all(kept[f"Order {number}"] <= tries[number] for number in range(240))
+    # A reply that got lost with the process has its mail sent again, and that is seen: at any hour but midnight (UTC).
+    assert kept.total() == 240 or datetime.now(UTC).date() != began
     halves = "SELECT content_id, count(*) FROM delivery_message GROUP BY content_id HAVING count(*) <> 2"
     assert site.rows(halves) == []
     assert site.count("delivery_content") == site.count("transactional_submission") == site.count("delivery_message") / 2 == kept.total()

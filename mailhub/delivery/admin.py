@@ -381,7 +381,7 @@ class EventList(Newest):
 
 @admin.register(Event)
 class EventAdmin(BigTableAdmin[Event]):
-    list_display = ("what", "recipient", "detail", "at")
+    list_display = ("what", "recipient", "said", "at")
     list_display_links = None
     list_filter = ("type",)
     list_select_related = ("message",)
@@ -411,6 +411,11 @@ class EventAdmin(BigTableAdmin[Event]):
     def recipient(self, event: Event) -> SafeString:
         url = reverse("admin:delivery_message_change", args=[event.message_id])
         return format_html('<a href="{}">{}</a>', url, event.message.address)
+
+    @admin.display(description=_("detail"))
+    def said(self, event: Event) -> SafeString:
+        """Whole where the pointer rests."""
+        return format_html('<span title="{}">{}</span>', event.detail, event.detail)
 
 
 # -------------------------------------------------------------------------------------------------------------- suppressions

@@ -229,8 +229,9 @@ def _tries(campaign: Campaign, content: Content) -> Iterator[Problem]:
         for contact in list(islice(audience.recipients(campaign), TRIED)) or [sample(campaign)]:
             message = Message(address=contact.email, recipient_ref=contact.pk, data=contact.data, created_at=clock.now())
             compiled.envelope(message)
-            said = compiled.words.render({**contact.data, "unsubscribe_url": message.unsubscribe_url})
-            if hidden := list(_hidden(campaign, said, message.unsubscribe_url)):
+            link = content.unsubscribe_url(message.batch_id, message.recipient_ref)
+            said = compiled.words.render({**contact.data, "unsubscribe_url": link})
+            if hidden := list(_hidden(campaign, said, link)):
                 yield from hidden
                 return
     except Refused as refusal:

@@ -27,12 +27,11 @@ from mailhub.delivery import prepare, queue, workers
 from mailhub.delivery.models import Attempt, Lease, Message
 from mailhub.delivery.queue import LeaseLost, Outcome
 from mailhub.delivery.shelf import Ready, Shelf
-from mailhub.lib import addresses, backoff
+from mailhub.lib import backoff
 from mailhub.lib.tasks import Queue
 from mailhub.relays.base import (
     Deferred,
     Direct,
-    Envelope,
     Fault,
     OutcomeUnknown,
     Provider,
@@ -66,7 +65,7 @@ CLAIM_MOST = 1000
 WINDOW = 500
 # How many mails are made at a time, by two threads, since signing leaves Python to others; and how many bytes of them are held ready:
 # attachments may have 25 MB.
-MADE_TOGETHER = 50
+MADE_TOGETHER = 100
 HELD_READY = 16_000_000
 # A drain stays when a destination takes more within so many seconds, and looks as often.
 SOON = 1.0
@@ -211,6 +210,8 @@ class Drain:
         self.connected = False
         self.connecting = 0
         self.senders: list[asyncio.Task[None]] = []
+        #: with so few in line it is time to mark the next
+        self.low = 0
         # Set when there may be something to do for feed(), fill() and record().
         self.hungry, self.room, self.full = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -305,13 +306,13 @@ class Drain:
             started = datetime.now(UTC)
             half = len(group) // 2
             halves = (asyncio.to_thread(self.make_group, part) for part in (group[:half], group[half:]) if part)
-            for message, mail in chain.from_iterable(await asyncio.gather(*halves)):
-                if isinstance(mail, Refused):
-                    self.refused(message, mail, started)
-                elif isinstance(mail, Deferred):
-                    self.deferred(message, mail, started)
+            for message, made in chain.from_iterable(await asyncio.gather(*halves)):
+                if isinstance(made, Refused):
+                    self.refused(message, made, started)
+                elif isinstance(made, Deferred):
+                    self.deferred(message, made, started)
                 else:
-                    self.shelf.put(Ready(message, mail, addresses.domain(message.content.from_email)))
+                    self.shelf.put(made)
             self.room.set()
 
     async def group(self, messages: deque[Message]) -> list[Message]:
@@ -341,15 +342,15 @@ class Drain:
             except Refused as refusal:
                 self.compiled[content.pk] = refusal
 
-    def make_group(self, messages: list[Message]) -> list[tuple[Message, Envelope | Refused | Deferred]]:
+    def make_group(self, messages: list[Message]) -> list[tuple[Message, Ready | Refused | Deferred]]:
         return [(message, self.make_one(message)) for message in messages]
 
-    def make_one(self, message: Message) -> Envelope | Refused | Deferred:
+    def make_one(self, message: Message) -> Ready | Refused | Deferred:
         try:
             compiled = self.compiled[message.content_id]
             if isinstance(compiled, Refused):
                 return compiled
-            return compiled.envelope(message, own_path=self.own_path, signed=True)
+            return Ready(message, compiled.envelope(message, own_path=self.own_path, signed=True), compiled.domain)
         except Refused as refusal:
             return refusal
         except Exception as error:  # ours: the others must not suffer, and it may be mended by the next try
@@ -369,7 +370,8 @@ class Drain:
             limit = self.ready_limit
             room = min(limit - len(self.line), WINDOW - self.marked)
             # A group at a time, and not one as each leaves.
-            if len(self.line) > limit // 2 or room < 1:
+            self.low = limit // 2
+            if len(self.line) > self.low or room < 1:
                 await wait(self.room)
                 continue
             group = [self.next_made() for _ in range(min(room, len(self.shelf)))]
@@ -421,7 +423,8 @@ class Drain:
                     # Others may have taken it meanwhile.
                     continue
                 item = self.line.items.popleft()
-                self.room.set()
+                if len(self.line) <= self.low:
+                    self.room.set()
                 if self.is_closed(item):
                     # Marked, but it goes back with the rest.
                     self.marked -= 1

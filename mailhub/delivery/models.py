@@ -60,6 +60,14 @@ class Content(models.Model):
     def __str__(self) -> str:
         return self.subject
 
+    def message_id(self, public_id: uuid.UUID) -> str:
+        """Message.message_id of one of its messages."""
+        return f"{public_id.hex}@{self.from_email.rpartition('@')[2]}"
+
+    def unsubscribe_url(self, batch: int | None, recipient: int | None) -> str:
+        """Message.unsubscribe_url of one of its messages."""
+        return self.unsubscribe_base + tokens.sign("unsubscribe", f"{batch}.{recipient}") if self.unsubscribe_base else ""
+
 
 class Batch(models.Model):
     """A group of messages sent together."""
@@ -356,12 +364,11 @@ class Message(models.Model):
     @property
     def message_id(self) -> str:
         """RFC 5322 Message-ID without angle brackets: fixed when the message is made, the same on every try."""
-        return f"{self.public_id.hex}@{self.content.from_email.rpartition('@')[2]}"
+        return self.content.message_id(self.public_id)
 
     @property
     def unsubscribe_url(self) -> str:
-        base = self.content.unsubscribe_base
-        return base + tokens.sign("unsubscribe", f"{self.batch_id}.{self.recipient_ref}") if base else ""
+        return self.content.unsubscribe_url(self.batch_id, self.recipient_ref)
 
 
 WAITING = (Message.Status.QUEUED, Message.Status.DEFERRED)

@@ -80,6 +80,7 @@ class Compiled:
         self.eight_bit = self.raw is not None and not self.raw.isascii()
         self.dotless = False
         self.mail_from = addresses.on_the_wire(content.from_email)
+        self.domain = addresses.domain(content.from_email)
         if self.raw is None:
             try:
                 self._compile()
@@ -90,8 +91,6 @@ class Compiled:
         """The mail as it is handed over. `own_path`: with a return path of its own where its domain has an address for them. `signed`:
         where its domain has a key; nearly all of the time that this takes passes outside of the GIL, so threads share it out. Raises
         Refused when it cannot be made, or not be signed."""
-        # The message's own way to its content, without a query.
-        message.content = self.content
         signer = self.signer if signed else None
         try:
             data = self._mail(message, signer) if self.raw is None else self._finished(self.raw, signer)
@@ -152,7 +151,8 @@ class Compiled:
         self.dotless = b"\n." not in self.shared
 
     def _mail(self, message: Message, signer: dkim.Signer | None) -> bytes:
-        unsubscribe = message.unsubscribe_url
+        # Not by way of the message, which would look for its content.
+        unsubscribe = self.content.unsubscribe_url(message.batch_id, message.recipient_ref)
         data = {**message.data, "email": message.address, "unsubscribe_url": unsubscribe}
         if self.tracked:
             data.update(tracking.values(self.tracked, message.id))
@@ -161,7 +161,7 @@ class Compiled:
             f"Date: {_date(message.created_at)}\r\n",
             mime.mailbox("To", str(message.data.get("name") or ""), message.address),
             mime.field("Subject", subject.strip()),
-            f"Message-ID: <{message.message_id}>\r\n",
+            f"Message-ID: <{self.content.message_id(message.public_id)}>\r\n",
             # Proves whose it is when it comes back, even where a relay has put its own return path on it.
             f"X-MailHub-ID: {return_path.token(message.public_id)}\r\n",
         ]

@@ -216,6 +216,8 @@ def test_suppressions_hold_for_the_project_or_for_everybody(site: Site) -> None:
     other = Site(Project.objects.create(name="Other"))
     assert [row["holds_for"] for row in other.get("suppressions").json()["suppressions"]] == ["everybody"]
     assert len(site.get("suppressions/a@example.net").json()["suppressions"]) == 2
+    assert [row["holds_for"] for row in site.get("suppressions", {"holds_for": "project"}).json()["suppressions"]] == ["project"]
+    assert [len(site.get("suppressions", {"reason": reason}).json()["suppressions"]) for reason in ("manual", "bounce")] == [2, 0]
     assert site.post("suppressions/a@example.net", method="DELETE").status_code == 204
     assert site.post("suppressions/a@example.net", method="DELETE").status_code == 404
     Suppression.objects.update(reason=Suppression.Reason.COMPLAINT)

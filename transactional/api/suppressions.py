@@ -54,11 +54,21 @@ def answer(row: Suppression) -> dict[str, Any]:
     return {"email": row.address, "holds_for": "project" if row.project else "everybody", **said}
 
 
+class Which(Paging):
+    reason: Annotated[Literal[tuple(Suppression.Reason.values)] | None, Field(description="Why.")] = None  # type: ignore[valid-type]
+    holds_for: Annotated[For | None, Field(description="Of everybody, or of this project alone.")] = None
+
+
 @router.get("/suppressions", response=SuppressionsOut, summary="List suppressions")
 @needs(Scope.SUPPRESSIONS_READ)
-def find(request: HttpRequest, paging: Query[Paging]) -> dict[str, Any]:
-    """The newest first, a page at a time."""
-    shown, further = newest_first(paging, _seen(request))
+def find(request: HttpRequest, which: Query[Which]) -> dict[str, Any]:
+    """The newest first, a page at a time; those that have run out stand there, too."""
+    rows = _seen(request)
+    if which.reason:
+        rows = rows.filter(reason=which.reason)
+    if which.holds_for:
+        rows = rows.filter(project=project_of(request).pk if which.holds_for == "project" else 0)
+    shown, further = newest_first(which, rows)
     return {"suppressions": [answer(row) for row in shown], "next": further}
 
 

@@ -27,6 +27,7 @@ from mailhub.delivery.filters import Linked
 from mailhub.delivery.models import Batch, Suppression
 from mailhub.delivery.templatetags.figures import meter
 from mailhub.lib.charts import grouped
+from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.senders.models import Sender
 
 M = TypeVar("M", bound=Model)
@@ -410,11 +411,12 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
 
 
 @admin.register(MailingList)
-class MailingListAdmin(admin.ModelAdmin[MailingList]):
+class MailingListAdmin(ExplainedDeletion[MailingList]):
     list_display = ("name", "subscribers", "lately", "created_at")
     search_fields = ("name",)
     fields = ("name", "description", "may_track")
     empty_hint = _("A campaign goes to one list or several. People join with their consent, and leave with one click.")
+    instead = _("What people agreed to stays on record, and with it the list. Give it a name that says that it is no longer used.")
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         if db_field.name == "description":

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Case, Count, F, Model, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, Exists, F, Model, OuterRef, Q, QuerySet, Sum, Value, When
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -29,7 +29,7 @@ from mailhub.feedback import attention
 from mailhub.feedback.models import IncomingMail, Mailbox
 from mailhub.lib import charts, clock, sentences
 from mailhub.lib.charts import Column, ceiling, grouped
-from mailhub.relays.models import Parking, Relay, Route, Stream
+from mailhub.relays.models import Parking, Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
 from mailhub.watching import words as words_of
 from mailhub.watching.models import Trouble
@@ -247,6 +247,13 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
                 "reason": relay.rest_words,
             }
             found.append({"tone": "warn", "words": words, "url": page(Relay, "change", relay.pk), "button": _("See the relay")})
+    if may(request, "view", Route):
+        # Whoever is called since no mail leaves need not be who paused them.
+        moving = RouteMember.objects.filter(route=OuterRef("pk")).exclude(relay__status=Relay.Status.PAUSED)
+        still = Route.objects.filter(~Exists(moving), members__isnull=False).distinct().order_by("name")[:3]
+        for route in still if still and sum(waiting()) else ():
+            words = _("All relays of the route “%(route)s” are paused: its mail waits until one is resumed.") % {"route": route}
+            found.append({"tone": "warn", "words": words, "url": page(Route, "change", route.pk), "button": _("See the route")})
     if may(request, "view", Trouble):
         # What stands above already is not said twice. Index watching_trouble_open.
         rows = Trouble.objects.filter(closed_at__isnull=True).exclude(kind__in=[Trouble.Kind.WORKERS, Trouble.Kind.RELAY])

@@ -49,6 +49,7 @@ from mailhub.senders.models import Sender
 from mailhub.watching import troubles
 from mailhub.watching.models import Channel
 from mailhub.webhooks.models import Delivery, Endpoint
+from tests.delivery.world import make_sender, post
 from transactional.models import Project, Submission
 from transactional.models import Template as TransactionalTemplate
 
@@ -725,3 +726,17 @@ def test_a_button_that_is_followed_as_a_link_says_that_nothing_was_done(admin_cl
 def test_a_page_at_anothers_address_is_marked_as_what_it_is_about(admin_client: Client, name: str, label: str) -> None:
     groups = admin_client.get(reverse(f"admin:{name}")).context["available_apps"]
     assert [model["label"] for group in groups for model in group["models"] if model["current"]] == [label]
+
+
+def test_mail_that_waits_because_staff_paused_its_relays_is_told_at_once(staff: Client) -> None:
+    relays = [Relay.objects.create(name=name, kind="memory") for name in ("One", "Two")]
+    route = Route.objects.create(name="Main", default_for=Stream.TRANSACTIONAL)
+    for relay in relays:
+        RouteMember.objects.create(route=route, relay=relay)
+        relay.pause()
+    told = "All relays of the route “Main” are paused"
+    assert told not in text(staff.get("/admin/"))
+    post(make_sender("shop@tea.example"), 1)
+    assert told in text(staff.get("/admin/"))
+    relays[0].resume()
+    assert told not in text(staff.get("/admin/"))

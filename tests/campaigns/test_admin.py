@@ -551,6 +551,17 @@ def test_attributes_are_written_a_line_each(contact: Contact) -> None:
     assert "twice" in str(given("a: b\na: c").errors)
 
 
+def test_a_list_that_people_agreed_to_stays_and_its_page_says_why(admin_client: Client, contact: Contact, news: MailingList) -> None:
+    url = reverse("admin:campaigns_mailinglist_delete", args=[news.pk])
+    page = text(admin_client.get(url))
+    assert "stays on record" in page and "permission" not in page
+    admin_client.post(url, {"post": "yes"})
+    assert MailingList.objects.filter(pk=news.pk).exists()
+    empty = MailingList.objects.create(name="Empty")
+    admin_client.post(reverse("admin:campaigns_mailinglist_delete", args=[empty.pk]), {"post": "yes"})
+    assert not MailingList.objects.filter(pk=empty.pk).exists()
+
+
 def test_the_proof_of_consent_is_exported(admin_client: Client, contact: Contact, news: MailingList) -> None:
     subscriptions.unsubscribe(contact, [news], Circumstances(source="+81 774 00 0000 called", ip_address="192.0.2.1"))
     chosen = {"action": "export", "_selected_action": [consent.pk for consent in Consent.objects.all()]}

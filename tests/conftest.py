@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import hypothesis
@@ -30,6 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The database outside of tests.
 NAME = configured.DATABASES["default"]["NAME"]
+is_postgresql = "postgresql" in configured.DATABASES["default"]["ENGINE"]
 
 # By these a test has a database; the last two where it is one for the processes that the test starts.
 DATABASE = {"db", "transactional_db", "admin_client", "admin_user", "live_server", "django_db_setup", "django_db_blocker"}
@@ -43,6 +46,22 @@ def asks_a_database(test: pytest.Function) -> bool:
             if not fixture.func.__module__.startswith("pytest_django."):
                 asked |= {name, *fixture.argnames}
     return test.get_closest_marker("django_db") is not None or bool(DATABASE & asked)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Each worker imports the tests in another order, so that what one has compiled the others find: all together take longer to compile than
+    anything else before the first test."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker and session.config.args == session.config.getini("testpaths"):
+        root = session.config.rootpath
+        modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in sorted((root / "tests").rglob("test_*.py"))]
+        share = len(modules) / worker["workercount"]
+        first = int(share * (int(worker["workerid"].removeprefix("gw")) + is_postgresql / 2))
+        for name in modules[first:] + modules[:first]:
+            # What goes wrong is told when the tests of the module are collected.
+            with suppress(Exception):
+                import_module(name)
 
 
 # These wait for processes, or take long. They begin first, so that no core is idle while the last of them goes on alone.
@@ -68,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         places = {name: place for place, name in enumerate(PATIENT)}
         items.sort(key=lambda test: next((place for name, place in places.items() if test.nodeid.startswith(name)), len(PATIENT)))
     if config.args == config.getini("testpaths"):
-        runs = runs_on_postgresql if "postgresql" in configured.DATABASES["default"]["ENGINE"] else runs_on_sqlite
+        runs = runs_on_postgresql if is_postgresql else runs_on_sqlite
         chosen = [test for test in items if runs(test)]
         config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
         items[:] = chosen

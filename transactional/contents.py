@@ -75,7 +75,7 @@ def _transportable(raw: bytes) -> None:
         remedy = _("Encode header fields as RFC 2047 has it, or write them in UTF-8.")
         raise Invalid("raw", _("The mail's header is neither ASCII nor UTF-8."), remedy) from None
     lines = raw.split(b"\r\n")
-    if lines[-1] or any(b"\r" in line or b"\n" in line for line in lines):
+    if lines[-1] or not len(lines) - 1 == raw.count(b"\r") == raw.count(b"\n"):
         raise Invalid("raw", _("Not every line of the mail ends with CR LF."), _("End each line, the last one too, with both."))
     if max(map(len, lines)) > LONGEST_LINE:
         raise Invalid(

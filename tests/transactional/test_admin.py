@@ -313,6 +313,13 @@ def test_submissions_tell_where_they_came_from_and_lead_to_their_mails(admin_cli
         assert reverse("admin:delivery_message_change", args=[message.pk]) in own
 
 
+def test_a_submission_shows_what_the_site_said_of_it(admin_client: Client, submission: Submission) -> None:
+    Submission.objects.update(tags="\nvip\norder\n", metadata={"invoice": "<17>"})
+    shown = text(admin_client.get(change(submission)))
+    for words in ("order-confirmation</a> · version 1", "vip, order", "<code>invoice</code>", "&lt;17&gt;"):
+        assert words in shown, words
+
+
 def test_the_list_of_submissions_takes_a_bounded_number_of_queries(admin_client: Client, project: Project, submission: Submission) -> None:
     url = reverse("admin:transactional_submission_changelist")
     few = queries(admin_client, url)

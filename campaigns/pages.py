@@ -30,7 +30,7 @@ from mailhub.delivery import progress as batch_progress
 from mailhub.delivery.models import Content
 from mailhub.delivery.pages import page, sample, told
 from mailhub.delivery.rendering import Rendered
-from mailhub.lib import addresses
+from mailhub.lib import addresses, sentences
 from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
 from mailhub.relays.base import Refused
@@ -87,7 +87,7 @@ def send(request: HttpRequest, campaign: Campaign) -> HttpResponse:
             return _done(request, campaign, _("“%(name)s” will be sent on %(when)s.") % {"name": campaign, "when": when})
     except NotReady as error:
         for problem in error.problems:
-            messages.error(request, f"{problem.message} {problem.remedy}")
+            messages.error(request, sentences.joined(problem.message, problem.remedy))
     except WrongState:
         return _too_late(request, campaign)
     if campaign.status != Campaign.Status.DRAFT:
@@ -184,7 +184,7 @@ def test(request: HttpRequest, campaign: Campaign) -> HttpResponse:
         messages.error(request, _("Your account has no mail address. Enter one on your user page."))
     except NotReady as error:
         for problem in error.problems:
-            messages.error(request, f"{problem.message} {problem.remedy}")
+            messages.error(request, sentences.joined(problem.message, problem.remedy))
     else:
         messages.success(request, _("A test is on its way to %(address)s.") % {"address": address})
     return _to(campaign)

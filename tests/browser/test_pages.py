@@ -66,3 +66,17 @@ def picture(page: Page, *names: str) -> None:
     if PICTURES:
         name = "-".join(re.sub(r"\W+", "_", name).strip("_") for name in names)
         page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+
+
+def test_what_was_typed_is_not_lost_without_a_question(page: Page) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.goto("/admin/campaigns/mailinglist/add/")
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator("h1")).to_have_text("Overview")
+    assert not asked
+    page.goto("/admin/campaigns/mailinglist/add/")
+    page.locator("#id_name").press_sequentially("Spring")
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator("h1")).to_have_text("Overview")
+    assert asked == ["beforeunload"]

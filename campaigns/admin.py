@@ -34,6 +34,16 @@ M = TypeVar("M", bound=Model)
 
 LATELY = timedelta(days=30)
 View = Callable[..., HttpResponseBase]
+# Of a campaign or a template.
+WORDS: Any = (
+    _("What it says"),
+    {
+        "fields": ("subject", "html", "text"),
+        "description": _(
+            "{{ name }} and {{ email }} become each reader's own, and so does every attribute of your contacts, such as {{ city }}."
+        ),
+    },
+)
 
 
 def rows(count: int, **attrs: str) -> forms.Textarea:
@@ -136,7 +146,7 @@ class CampaignAdmin(admin.ModelAdmin[Campaign]):
     empty_hint = _("A campaign is one mail to everybody on your lists. Write it, send yourself a test, and send it when it is right.")
     fieldsets = (
         (None, {"fields": ("name", "sender", "lists", ("route", "language"))}),
-        (_("What it says"), {"fields": ("subject", "html", "text")}),
+        WORDS,
         (_("Opens and clicks"), {"fields": ("tracks_opens", "tracks_clicks")}),
     )
 
@@ -224,7 +234,10 @@ class TemplateAdmin(admin.ModelAdmin[Template]):
     search_fields = ("name", "subject")
     lead = _("Words that campaigns begin with.")
     empty_hint = _("Keep here what you do not want to write anew for each campaign.")
-    fieldsets = ((None, {"fields": (("name", "language"),)}), (_("What it says"), {"fields": ("subject", "html", "text")}))
+    fieldsets = (
+        (None, {"fields": (("name", "language"),)}),
+        WORDS,
+    )
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.show_template)

@@ -22,7 +22,7 @@ from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.admin import BigTableAdmin, ReadOnlyAdmin, badge, two_lines
-from mailhub.delivery import pages, preview, route_admin, search  # noqa: F401  registers its own
+from mailhub.delivery import pages, preview, route_admin, search, suppressions  # noqa: F401  registers its own
 from mailhub.delivery.filters import Beyond, Linked, Written
 from mailhub.delivery.models import COUNTER_OF, COUNTERS, Batch, Content, Event, Message, Suppression, Worker
 from mailhub.delivery.templatetags.figures import meter
@@ -448,6 +448,14 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
     class Media:
         css = {"all": ["delivery/admin.css"]}
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The projects' names, asked for once."""
+        changelist: Any = super().get_changelist_instance(request)
+        names = suppressions.project_names(changelist.result_list)
+        for suppression in changelist.result_list:
+            suppression.project_name = names.get(suppression.project, suppression.project)
+        return changelist
+
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(pages.export_suppressions)
         return [path("export/", view, {"of": self}, name="delivery_suppression_export"), *super().get_urls()]
@@ -457,7 +465,8 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
     ) -> HttpResponse:
         suppression = self.get_object(request, object_id)
         cause = pages.linked(request, suppression.event and suppression.event.message) if suppression else None
-        return super().change_view(request, object_id, form_url, {"cause": cause, **(extra_context or {})})
+        project = suppressions.project_names([suppression]).get(suppression.project, suppression.project) if suppression else 0
+        return super().change_view(request, object_id, form_url, {"cause": cause, "project": project, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("delivery.add_suppression")
@@ -498,7 +507,9 @@ class SuppressionAdmin(BigTableAdmin[Suppression]):
         return words if suppression.expires_at > clock.now() else badge("ended", words)
 
     @admin.display(description=_("keeps back"))
-    def kept(self, suppression: Suppression) -> SafeString:
+    def kept(self, suppression: Any) -> SafeString:
+        if suppression.project:
+            return badge(suppression.scope, gettext("Mail of the project “%(project)s”") % {"project": suppression.project_name})
         return badge(suppression.scope, suppression.get_scope_display())
 
     @admin.display(description=_("reason and detail"))

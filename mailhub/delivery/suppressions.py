@@ -39,6 +39,8 @@ COMES_BACK_WITHIN = timedelta(days=1)
 # By name, since it knows what staff say of a project: keys of projects (Message.source_ref) -> those whose complaints stop their own mail
 # alone.
 APART = "transactional.origins.apart"
+# Likewise the names of projects, as (key, name).
+PROJECTS = "transactional.origins.projects"
 BETWEEN = re.compile(r"[,;\s]+")
 
 
@@ -165,6 +167,15 @@ def apart(projects: Collection[int]) -> Collection[int]:
         return ()
     look_up: Callable[[Collection[int]], Collection[int]] = import_string(APART)
     return look_up(projects)
+
+
+def project_names(rows: Iterable[Suppression]) -> dict[int, str]:
+    """Of the projects whose mail alone these hold for. A query, where there is one."""
+    asked = {row.project for row in rows} - {0}
+    if not asked:
+        return {}
+    listed: Callable[[], list[tuple[int, str]]] = import_string(PROJECTS)
+    return {key: name for key, name in listed() if key in asked}
 
 
 # -------------------------------------------------------------------------------------------------------------- soft bounces

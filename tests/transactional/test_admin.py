@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from mailhub.delivery.models import Message
+from mailhub.delivery.models import Message, Suppression
 from mailhub.senders.models import Sender
 from mailhub.webhooks.models import Endpoint
 from tests.transactional.api import Site
@@ -410,3 +410,13 @@ def test_pages_obey_our_policy(
 def test_pages_with_nothing_on_them_open(admin_client: Client) -> None:
     for name in ("project", "template", "submission"):
         assert admin_client.get(reverse(f"admin:transactional_{name}_changelist")).status_code == 200
+
+
+def test_a_suppression_for_one_project_names_it(admin_client: Client, project: Project) -> None:
+    row = Suppression.objects.create(address="taro@example.net", project=project.pk)
+    Suppression.objects.create(address="hana@example.net", project=project.pk + 1)
+    listed = text(admin_client.get(reverse("admin:delivery_suppression_changelist")))
+    assert "Mail of the project “Tea shop”" in listed
+    assert f"Mail of the project “{project.pk + 1}”" in listed
+    shown = text(admin_client.get(reverse("admin:delivery_suppression_change", args=[row.pk])))
+    assert "No mail of the project “Tea shop” is sent to this address; other mail is." in shown

@@ -22,6 +22,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from mailhub.admin import BigTableAdmin, Labelled, ReadOnlyAdmin, badge, meter, two_lines
 from mailhub.lib import clock
+from mailhub.lib.charts import grouped
 from mailhub.lib.states import WrongState
 from mailhub.relays import destinations, ip_pages, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
@@ -139,8 +140,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             return format_html('<span class="quiet">{}</span>', gettext("no limit"))
         standing: Standing = relay.tightest
         words = gettext("%(used)s of %(limit)s a %(period)s") % {
-            "used": pages.grouped(standing.used),
-            "limit": pages.grouped(standing.quota.limit),
+            "used": grouped(standing.used),
+            "limit": grouped(standing.quota.limit),
             "period": standing.quota.get_period_display(),
         }
         return pages.quota_meter(standing, words)
@@ -386,7 +387,7 @@ class WarmupPlanAdmin(ExplainedDeletion[WarmupPlan]):
     @admin.display(description=_("mails a day"))
     def begins(self, plan: WarmupPlan) -> str:
         days = [plan.cap(day) or 0 for day in range(1, plan.length + 1)]
-        return " → ".join(map(pages.grouped, days if len(days) < 5 else [*days[:3], days[-1]]))
+        return " → ".join(map(grouped, days if len(days) < 5 else [*days[:3], days[-1]]))
 
     @admin.display(description=_("figures"), ordering="confidence")
     def figures(self, plan: WarmupPlan) -> SafeString:
@@ -420,7 +421,7 @@ class WarmupUseAdmin(ReadOnlyAdmin[WarmupUse]):
         cap = use.ip.plan.cap(use.day) if use.ip.plan else None
         if cap is None:
             return "—"
-        words = gettext("%(used)s of %(limit)s") % {"used": pages.grouped(use.taken), "limit": pages.grouped(cap)}
+        words = gettext("%(used)s of %(limit)s") % {"used": grouped(use.taken), "limit": grouped(cap)}
         return meter(100 * use.taken / cap, words)
 
 
@@ -470,11 +471,11 @@ class DestinationAdmin(admin.ModelAdmin[Destination]):
 
     @admin.display(description=_("connections"), ordering="connections")
     def at_once(self, destination: Destination) -> str:
-        return pages.grouped(destination.connections) if destination.connections else "—"
+        return grouped(destination.connections) if destination.connections else "—"
 
     @admin.display(description=_("mails per connection"), ordering="messages_per_connection")
     def per_connection(self, destination: Destination) -> str:
-        return pages.grouped(destination.messages_per_connection) if destination.messages_per_connection else "—"
+        return grouped(destination.messages_per_connection) if destination.messages_per_connection else "—"
 
     @admin.display(description=_("rate"))
     def rate_words(self, destination: Destination) -> str:
@@ -482,7 +483,7 @@ class DestinationAdmin(admin.ModelAdmin[Destination]):
 
     @admin.display(description=_("domains"))
     def domain_count(self, destination: Any) -> str:
-        words = pages.grouped(destination.listed)
+        words = grouped(destination.listed)
         return gettext("%(listed)s, %(found)s found") % {"listed": words, "found": destination.learnt} if destination.learnt else words
 
     @admin.display(description=_("reply rules"))

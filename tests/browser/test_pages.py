@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.browser.conftest import Site
 
@@ -70,7 +70,12 @@ def picture(page: Page, *names: str) -> None:
 
 def test_what_was_typed_is_not_lost_without_a_question(page: Page) -> None:
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
     page.goto("/admin/campaigns/mailinglist/add/")
     page.get_by_role("link", name="Overview").click()
     expect(page.locator("h1")).to_have_text("Overview")

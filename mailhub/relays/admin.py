@@ -7,7 +7,7 @@ from uuid import uuid4
 from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Count, Prefetch, Q, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
@@ -105,7 +105,7 @@ class RelayAdmin(ExplainedDeletion[Relay]):
 
         return [deed("pause"), deed("resume"), deed("wake"), *super().get_urls()]
 
-    def response_post_save_add(self, request: HttpRequest, obj: Relay) -> HttpResponse:
+    def response_post_save_add(self, request: HttpRequest, obj: Relay) -> HttpResponseRedirect:
         """Its own page has the next steps: to test it, and to put it into a route."""
         return redirect("admin:relays_relay_change", obj.pk)
 

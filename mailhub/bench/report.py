@@ -39,6 +39,10 @@ def lines(plan: Plan, figures: Figures) -> Iterator[str]:
     yield "Mails accepted a second, each committed before it is answered"
     yield row("by the HTTP API, in batches", [figures.by_api], remark=f"bar {ACCEPTED_BAR:,}")
     yield row("by SMTP submission", [figures.by_smtp], remark=f"bar {ACCEPTED_BAR:,}")
+    for door, cost in figures.costs.items():
+        words = f"  us of a processor for one by {'HTTP' if door == 'api' else 'SMTP'}"
+        each = f"MailHub {cost.door:,.0f}, database {cost.database:,.0f}, clients {cost.clients:,.0f}"
+        yield row(words, [cost.door + cost.database + cost.clients], remark=each)
     yield "Memory of the workers, MB"
     peak = figures.peak
     yield row("the largest process", [peak.single], remark=f"bar {MEMORY_BAR}")

@@ -15,6 +15,7 @@ from django.db.models import Count, Max, Min, Q
 
 from campaigns.models import Campaign, MailingList
 from mailhub.bench import accepting, surroundings
+from mailhub.bench.accepting import Taken
 from mailhub.bench.memory import Peak
 from mailhub.bench.site import ORDERS, RECEIPT, Failed, Site, Working, clear, environment_of, measured, tidy, working
 from mailhub.delivery.models import Attempt, Batch, Message
@@ -67,6 +68,8 @@ class Figures:
     #: mails accepted durably
     by_api: float = math.nan
     by_smtp: float = math.nan
+    #: what one of them cost, by door
+    costs: dict[str, Taken] = field(default_factory=dict)
     peak: Peak = field(default_factory=Peak)
     #: what the bare loop ran on
     loop: str = ""
@@ -213,7 +216,8 @@ class Benchmark:
         for door, take_in in (("api", accepting.by_api), ("smtp", accepting.by_smtp)):
             clear()
             self.show(f"Mails are handed in by {'HTTP' if door == 'api' else 'SMTP'} …")
-            setattr(self.figures, f"by_{door}", take_in(self.site.project, surroundings.free_port(), environment))
+            self.figures.costs[door] = taken = take_in(self.site.project, surroundings.free_port(), environment)
+            setattr(self.figures, f"by_{door}", taken.rate)
         clear()
 
     def probe(self, batch: Batch, workers: Working) -> list[float]:

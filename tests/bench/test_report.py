@@ -6,6 +6,7 @@ import math
 import pytest
 
 from mailhub.bench import report
+from mailhub.bench.accepting import Taken
 from mailhub.bench.memory import Peak
 from mailhub.bench.rounds import Figures, Plan
 
@@ -32,6 +33,7 @@ def figures() -> Figures:
         transactional=[0.01 * number for number in range(1, 101)],
         by_api=1500.2,
         by_smtp=2500,
+        costs={"smtp": Taken(2500, 600.4, 120, 50)},
         peak=Peak(single=101.26, together=300, summed=900, processes=18),
         loop="uvloop",
     )
@@ -73,6 +75,8 @@ def test_the_table_has_every_figure_with_its_rounds_and_its_bar(figures: Figures
         "0.75   bar 0.8",
         "Django's SMTP backend in a loop, unsigned",
         "1,700",
+        "us of a processor for one by SMTP",
+        "770   MailHub 600, database 120, clients 50",
         "50,001   bar 50,000",
         "bar 1; 100 mails",
         "1,500   bar 1,000",

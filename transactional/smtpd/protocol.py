@@ -516,7 +516,7 @@ class Connection(SMTP):
             raw=fit.raw,
             project=credential.project,
             idempotency_key=once,
-            digest=once.rpartition("-")[2],
+            digest=once,
             reference=arrival.reference,
             origin=f"{credential}, {self.peer} ({arrival.helo})",
         )

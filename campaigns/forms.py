@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from campaigns.imports import MOST_BYTES
 from campaigns.models import Consent, Contact, MailingList
+from mailhub.lib import addresses
 from mailhub.lib.headers import one_line
 
 # A withdrawal is no ground to write to anybody.
@@ -93,6 +94,24 @@ class ScheduleForm(forms.Form):
             time_format="%H:%M",
         ),
     )
+
+
+class AddressesForm(forms.Form):
+    """To whom a test goes, besides or instead of whoever asks."""
+
+    MOST = 10
+
+    to = forms.CharField(
+        label=_("Addresses"),
+        max_length=2_000,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "placeholder": "hana@example.com, taro@example.com"}),
+    )
+
+    def clean_to(self) -> list[str]:
+        given = [addresses.normalise(each) for each in re.split(r"[\s,;、，]+", self.cleaned_data["to"]) if each]
+        if len(given) > self.MOST:
+            raise ValidationError(_("A test goes to %(most)s addresses at most. Send a campaign to a list."), params={"most": self.MOST})
+        return list(dict.fromkeys(given))
 
 
 # ------------------------------------------------------------------------------------------------------------------- contacts

@@ -104,6 +104,12 @@ def _ready(campaign: Campaign, problems: Sequence[Problem] = ()) -> None:
 
 
 @transaction.atomic
+def send_tests(campaign: Campaign, to: Sequence[str]) -> list[Message]:
+    """All of them or none. Raises NotReady."""
+    return [send_test(campaign, address) for address in to]
+
+
+@transaction.atomic
 def send_test(campaign: Campaign, to: str) -> Message:
     """Send what the first recipient would get to the address `to` instead, on the campaign's own route. Raises NotReady."""
     errors = [problem for check in (_sender, _route, _words) for problem in check(campaign) if problem.level == "error"]

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -17,10 +17,11 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 from django.views.decorators.http import require_POST, require_safe
 
 from campaigns import audience, contents, duration, imports, launch, progress, subscriptions
-from campaigns.forms import ImportForm, ScheduleForm, SubscribeForm
+from campaigns.forms import AddressesForm, ImportForm, ScheduleForm, SubscribeForm
 from campaigns.imports import Terms, Unreadable
 from campaigns.launch import NotReady
 from campaigns.models import Campaign, Contact, Import, LeftOut, MailingList, Template
@@ -30,7 +31,7 @@ from mailhub.delivery import progress as batch_progress
 from mailhub.delivery.models import Content
 from mailhub.delivery.pages import page, sample, told
 from mailhub.delivery.rendering import Rendered
-from mailhub.lib import addresses, sentences
+from mailhub.lib import sentences
 from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
 from mailhub.relays.base import Refused
@@ -176,17 +177,21 @@ def copy(request: HttpRequest, campaign: Campaign) -> HttpResponse:
 @require_POST
 @of_campaign("change_campaign")
 def test(request: HttpRequest, campaign: Campaign) -> HttpResponse:
-    """Send it to who asks."""
-    try:
-        address = addresses.normalise(_user(request).email)
-        launch.send_test(campaign, address)
-    except ValidationError:
-        messages.error(request, _("Your account has no mail address. Enter one on your user page."))
-    except NotReady as error:
-        for problem in error.problems:
-            messages.error(request, sentences.joined(problem.message, problem.remedy))
+    """Send it to who asks, or to whom they say."""
+    form = AddressesForm(request.POST if "to" in request.POST else {"to": _user(request).email})
+    if form.is_valid():
+        try:
+            launch.send_tests(campaign, form.cleaned_data["to"])
+            whom = pgettext("between things", ", ").join(form.cleaned_data["to"])
+            messages.success(request, _("A test is on its way to %(address)s.") % {"address": whom})
+        except NotReady as error:
+            for problem in error.problems:
+                messages.error(request, sentences.joined(problem.message, problem.remedy))
+    elif "to" in request.POST:
+        for words in form.errors["to"]:
+            messages.error(request, words)
     else:
-        messages.success(request, _("A test is on its way to %(address)s.") % {"address": address})
+        messages.error(request, _("Your account has no mail address. Enter one on your user page."))
     return _to(campaign)
 
 

@@ -168,6 +168,16 @@ def test_a_test_goes_to_who_asks(client: Client, staff: User, campaign: Campaign
     User.objects.update(email="")
     assert "no mail address" in text(client.post(url(campaign, "test"), follow=True))
     assert Message.objects.count() == 1
+    Message.objects.all().delete()
+    told = text(client.post(url(campaign, "test"), {"to": "boss@tea.example、 Hana@tea.example boss@tea.example"}, follow=True))
+    assert "A test is on its way to boss@tea.example, Hana@tea.example." in told
+    assert sorted(Message.objects.values_list("address", flat=True)) == ["Hana@tea.example", "boss@tea.example"]
+    for wrong, words in (
+        ("boss@tea.example, nobody", "is not a mail address"),
+        ("a@b.example," * 9 + "c@b.example d@b.example", "10 addresses"),
+    ):
+        assert words in text(client.post(url(campaign, "test"), {"to": wrong}, follow=True))
+    assert Message.objects.count() == 2
 
 
 def test_a_copy_is_opened(admin_client: Client, campaign: Campaign) -> None:

@@ -189,7 +189,7 @@ def test(request: HttpRequest, campaign: Campaign) -> HttpResponse:
                 messages.error(request, sentences.joined(problem.message, problem.remedy))
     elif "to" in request.POST:
         for words in form.errors["to"]:
-            messages.error(request, words)
+            messages.error(request, str(words))
     else:
         messages.error(request, _("Your account has no mail address. Enter one on your user page."))
     return _to(campaign)

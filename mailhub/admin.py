@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
@@ -155,7 +154,7 @@ class MailHubAdminSite(admin.AdminSite):
         further = [path(route, self.admin_view(import_string(view)), name=name) for route, view, name in self.further]
         return [*further, *super().get_urls()]
 
-    def admin_view(self, view: Callable[..., HttpResponseBase], cacheable: bool = False) -> Callable[..., HttpResponseBase]:
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         """Who pressed a button, and had to log in, comes back by a link: what the button asks for then says so, instead of nothing."""
         shown = super().admin_view(view, cacheable)
 

@@ -16,7 +16,8 @@ from tests.delivery.world import postgresql_only
 def test_what_comes_back_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(returned, "CALLBACKS", 200)
     monkeypatch.setattr(returned, "ROWS", 200)
-    site = dataset.make(dataset.Size(messages=3_000, contacts=1_000), ("127.0.0.1", 9), lambda _words: None)
+    monkeypatch.setattr(returned, "ASKED", 20)
+    site = dataset.make(dataset.Size(messages=2_000, contacts=500), ("127.0.0.1", 9), lambda _words: None)
     figures: dict[str, float] = {}
     returned.run(site.relays[0], lambda key, _words, value: figures.update({key: value}), lambda _words: None)
     assert set(figures) == {"returned_per_s", "callbacks_per_s", "pixels_per_s", "opens_per_s"}

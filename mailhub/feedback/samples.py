@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from email.utils import getaddresses
 
-from mailhub.feedback import addresses, charsets, marks, mime
+from mailhub.feedback import addresses, bounces, charsets, marks, mime
 from mailhub.feedback.receivers import sums
 from mailhub.lib.replies import words
 
@@ -26,7 +26,7 @@ PEOPLE = ("from", "to", "cc", "reply-to", "sender", "x-original-to", "delivered-
 OFFICIAL = frozenset({
     "mail", "mailer", "daemon", "delivery", "system", "subsystem", "postmaster", "administrator", "admin", "noreply", "no-reply", "the",
     "mailer-daemon", "mailer_daemon", "mailerdaemon", "bounce", "bounces", "microsoft", "outlook", "google", "returned", "message",
-    "support",
+    "support", "mdaemon",
     "server", "exchange", "abuse", "info", "complaints", "feedback", "fbl", "staff",
 })  # fmt: skip
 # Letters and digits mixed, or long: numbers of mails, tokens, boundaries.
@@ -89,6 +89,7 @@ class _Cast:
 
 def anonymised(raw: bytes) -> str:
     mail = mime.read(raw)
+    mail = bounces.within(mail, list(mail.leaves())) or mail
     cast = _Cast()
     hide = _hider(cast, _names(mail))
     return _written(mail, hide, "sample", own=True)[:LONGEST]
@@ -106,6 +107,8 @@ def _names(mail: mime.Part) -> re.Pattern[str] | None:
                     found.add(address.rpartition("@")[0].lower())
     for leaf in mail.leaves():
         found |= {address.rpartition("@")[0].lower() for address in addresses.every(leaf.text[:20_000])}
+    # Some are named without their host.
+    found |= {report.recipient.rpartition("@")[0].lower() for report in bounces.read_mail(mail).reports}
     found = {word for word in found if len(word) > 2} - OFFICIAL
     return (
         re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in sorted(found, key=len, reverse=True)), re.IGNORECASE)
@@ -126,7 +129,7 @@ def _hider(cast: _Cast, names: re.Pattern[str] | None) -> Callable[[str], str]:
         kept.clear()
         text = text.replace("\x00", "")
         text = LINK.sub(lambda _found: keep("https://link.example/"), text)
-        for pattern, make in ((words.ADDRESS, cast.address), (NUMBERS, cast.ip), (HOST, cast.host), (TOKEN, cast.token)):
+        for pattern, make in ((addresses.ADDRESS, cast.address), (NUMBERS, cast.ip), (HOST, cast.host), (TOKEN, cast.token)):
             text = pattern.sub(lambda found, make=make: keep(make(found)), text)  # type: ignore[misc]
         if names:
             text = names.sub(lambda found: cast.play("person", found[0], lambda n: f"person{n}"), text)

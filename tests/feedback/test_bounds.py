@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from mailhub.feedback import bounces, mime
 from mailhub.feedback.charsets import CODECS
 from mailhub.feedback.reports import MailKind
-from tests.feedback import mails
+from tests.feedback import mails, specimens
 
-ALL = [sample.mail.encode() for sample in [*mails.NOTICES, *mails.STATUSES, *mails.COMPLAINTS, *mails.NOTICES_BY_SNS, *mails.HARMLESS]]
+SAMPLES = [*mails.NOTICES, *mails.STATUSES, *mails.COMPLAINTS, *mails.NOTICES_BY_SNS, *specimens.SPECIMENS]
+ALL = [sample.mail.encode() for sample in [*SAMPLES, *mails.HARMLESS, *specimens.LOOKALIKES]]
 HEADER = b"From: MAILER-DAEMON@mx.example.net\nTo: ann@sender.example\nSubject: Undelivered mail\n"
 
 

@@ -19,6 +19,7 @@ from mailhub.lib.states import WrongState
 from mailhub.senders import return_path
 from mailhub.senders.models import Domain
 from tests.feedback.mails import NOTICES, Sample
+from tests.feedback.specimens import SPECIMENS
 from tests.feedback.test_incoming import bounce
 from tests.feedback.test_receivers import GOOD, report
 
@@ -166,7 +167,7 @@ def test_a_sample_tells_nobody_and_is_read_as_the_mail_was(admin_client: Client)
     assert "attachment" in download["Content-Disposition"]
 
 
-@pytest.mark.parametrize("sample", NOTICES, ids=str)
+@pytest.mark.parametrize("sample", [*NOTICES, *SPECIMENS], ids=str)
 def test_samples_of_all_systems_are_read_as_the_mails_were(sample: Sample) -> None:
     before, after = read(sample.mail.encode()), read(samples.anonymised(sample.mail.encode()).encode())
     assert after.kind == before.kind

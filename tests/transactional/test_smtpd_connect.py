@@ -52,6 +52,8 @@ def test_a_new_password_is_shown_once_within_what_is_to_be_pasted(admin_client: 
     assert password and password[1].startswith(credential.prefix)
     assert f"define( 'WPMS_SMTP_USER', '{credential.prefix}' );" in shown
     assert f'EMAIL_HOST_PASSWORD = "{password[1]}"' in shown
+    # Each block has a button that copies it.
+    assert 'transactional/copy.js" data-copy="Copy" data-copied="Copied"' in shown
     assert password[1] not in text(admin_client, admin_client.get(response["Location"])["Location"])
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime, getaddresses
+from email.utils import format_datetime
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from mailhub.delivery import eight_bit
 from mailhub.lib import addresses
+from transactional import contents
 
 # Bytes of header, and Received fields in it (RFC 5321 section 6.3 wants a hundred at least): more is a bomb, or a loop.
 LARGEST_HEADER = 128 * 1024
@@ -136,7 +137,7 @@ def _sender(fields: list[tuple[bytes, bytes]]) -> str:
     field = next((field for name, field in fields if name == b"from"), None)
     if field is None:
         raise Unfit(554, "5.6.0", _("The mail has no From."))
-    people = getaddresses([field.partition(b":")[2].decode(errors="replace")])
+    people = contents.people_of((field.partition(b":")[2].decode(errors="replace"),))
     try:
         if len(people) == 1:
             return addresses.normalise(people[0][1])

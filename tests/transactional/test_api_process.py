@@ -29,6 +29,8 @@ from tests.transactional.test_smtpd_process import Site as Listening
 pytestmark = pytest.mark.once
 
 MAILS = int(os.environ.get("KILLS_MAILS", "60"))
+# How often each server is killed.
+KILLS = max(10, MAILS // 100) if "KILLS_MAILS" in os.environ else 2
 CLIENTS = 4
 SETTING_UP = """
 from mailhub.relays.models import Relay, Route, RouteMember
@@ -156,7 +158,7 @@ def shares(count: int) -> list[range]:
 
 def test_every_mail_answered_202_is_there_once_however_often_the_server_is_killed(site: Site) -> None:
     posting = [Posting(site, numbers) for numbers in shares(MAILS)]
-    kills = killed_while(posting, site.web, 10 if "KILLS_MAILS" in os.environ else 2)
+    kills = killed_while(posting, site.web, KILLS)
     answered = sum((each.answered for each in posting), Counter())
     assert answered == Counter(range(MAILS))
     kept = dict(site.rows("SELECT address, count(*) FROM delivery_message GROUP BY address"))
@@ -173,7 +175,7 @@ def test_every_mail_answered_202_is_there_once_however_often_the_server_is_kille
 @pytest.mark.skipif("KILLS_MAILS" not in os.environ, reason="test_smtpd_process.py does it with fewer")
 def test_every_mail_answered_250_arrives_however_often_the_server_is_killed(site: Site) -> None:
     sending = [Sending(site.smtp, numbers) for numbers in shares(MAILS)]
-    kills = killed_while(sending, site.smtp.start, 10)
+    kills = killed_while(sending, site.smtp.start, KILLS)
     answered = sum((each.answered for each in sending), Counter())
     assert answered == Counter(range(MAILS))
     arrived = site.hand_over()

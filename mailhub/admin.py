@@ -160,7 +160,7 @@ class MailHubAdminSite(admin.AdminSite):
 
         @wraps(shown)
         def told(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            response = shown(request, *args, **kwargs)
+            response: HttpResponseBase = shown(request, *args, **kwargs)
             if isinstance(response, HttpResponseNotAllowed) and request.method == "GET":
                 response.content = render_to_string("405.html", request=request)
             return response

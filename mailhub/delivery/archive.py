@@ -9,31 +9,13 @@ from django.db.models import QuerySet
 
 from mailhub.delivery import reading
 from mailhub.delivery.models import Message
+from mailhub.lib.pieces import Pieces
 from mailhub.relays.base import Refused
-
-
-class _Pieces:
-    """What zipfile writes to; it cannot be gone back in."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self.written.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def taken(self) -> bytes:
-        data = b"".join(self.written)
-        self.written.clear()
-        return data
 
 
 def files(messages: QuerySet[Message]) -> Iterator[bytes]:
     """A ZIP archive with an .eml for each message; of one whose words are forgotten, or that cannot be made, a .txt that says so."""
-    pieces = _Pieces()
+    pieces = Pieces()
     with zipfile.ZipFile(pieces, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
         for message in messages.select_related("content", "sender", "batch").order_by("pk").iterator(chunk_size=20):
             name, data = _file(message)

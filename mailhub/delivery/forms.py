@@ -6,10 +6,11 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django_stubs_ext import StrOrPromise
 
-from mailhub.delivery import suppressions
+from mailhub.delivery import export, suppressions
 from mailhub.delivery.models import Message, Suppression
 from mailhub.lib import addresses
 from mailhub.relays.models import Stream
@@ -48,6 +49,19 @@ class ResendForm(forms.Form):
         else:
             data["address"] = self.own if data.get("to") == self.OWN else self.same
         return data
+
+
+class ExportForm(forms.Form):
+    """How the message log is written."""
+
+    format = forms.ChoiceField(label=_("Format"), choices=export.Format.choices, widget=forms.RadioSelect, initial=export.Format.CSV)
+    columns = forms.MultipleChoiceField(
+        label=_("Columns"),
+        choices=[(name, capfirst(column.name)) for name, column in export.COLUMNS.items()],
+        widget=forms.CheckboxSelectMultiple,
+        initial=export.USUAL,
+        error_messages={"required": _("Choose at least one column.")},
+    )
 
 
 LARGEST_FILE = 30_000_000

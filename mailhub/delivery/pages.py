@@ -26,8 +26,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
-from mailhub.delivery import archive, batches, hits, preview, progress, queue, reading, suppressions, timeline, workers
-from mailhub.delivery.forms import ResendForm, SuppressForm
+from mailhub.delivery import archive, batches, export, hits, preview, progress, queue, reading, suppressions, timeline, workers
+from mailhub.delivery.forms import ExportForm, ResendForm, SuppressForm
 from mailhub.delivery.models import OPEN, WAITING, Batch, Lease, Message, Suppression, Worker
 from mailhub.delivery.progress import Progress, Sample
 from mailhub.lib import addresses, clock
@@ -322,34 +322,24 @@ def _ask_many(request: HttpRequest, template: str, title: str, count: int, **con
 # ---------------------------------------------------------------------------------------------------------- to be taken away
 
 
-@require_safe
 def export_messages(request: HttpRequest, of: Any) -> HttpResponseBase:
-    """The messages that the list shows, all its pages, as CSV: facts alone, nothing of what they say but the subject."""
+    """Asks how, and sends the messages that the list shows, all its pages."""
     demand(request, "view_message")
-    rows = of.get_changelist_instance(request).queryset.iterator(chunk_size=2_000)
-    heading = [
-        _("accepted at"), _("state"), _("recipient"), _("subject"), _("sender"), _("stream"), _("relay"), _("tries"), _("last reply"),
-        _("settled"), "Message-ID",
-    ]  # fmt: skip
-    return sheet(
-        _("messages"),
-        heading,
-        (
-            [
-                row.created_at.isoformat(), row.get_status_display(), row.address, row.content.subject, row.sender.email,
-                row.get_stream_display(), row.relay.name if row.relay else "", row.attempts, row.reply,
-                row.settled_at.isoformat() if row.settled_at else "", row.message_id,
-            ]
-            for row in rows
-        ),
-    )  # fmt: skip
+    listed = of.get_changelist_instance(request)
+    form = ExportForm(request.POST or None)
+    if form.is_valid():
+        return export.table(listed.queryset, form.cleaned_data["format"], form.cleaned_data["columns"])
+    most = listed.paginator.LIMIT
+    found = min(listed.result_count, most)
+    query = f"?{request.GET.urlencode()}" if request.GET else ""
+    return page(request, "admin/delivery/export.html", _("Export"), Message, form=form, found=found, many=found == most, query=query)
 
 
 def save_many(request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponseBase | None:
     """An action: the mails that were chosen as .eml files in an archive, which is made while it is read. Each look is recorded."""
     found = Message.objects.filter(pk__in=list(chosen.order_by().values_list("pk", flat=True)[: MOST_FILES + 1]))
     if found.count() > MOST_FILES:
-        words = _("That is more than %(count)s mails: choose fewer, or export the list as CSV.")
+        words = _("That is more than %(count)s mails: choose fewer, or export the list as a table.")
         messages.warning(request, words % {"count": grouped(MOST_FILES)})
         return None
     LogEntry.objects.log_actions(_user(request).pk, found, CHANGE, _("Saved as a file."))

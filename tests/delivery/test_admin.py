@@ -6,9 +6,10 @@ import re
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import openpyxl
 import pytest
 from cryptography.fernet import Fernet
 from django.contrib.admin.models import LogEntry
@@ -23,7 +24,7 @@ from pytest_django import Settings
 
 from mailhub.admin import EstimatingPaginator
 from mailhub.delivery import admin as delivery_admin
-from mailhub.delivery import pages, queue, search, suppressions, timeline
+from mailhub.delivery import export, pages, queue, search, suppressions, timeline
 from mailhub.delivery.models import Attempt, Batch, Content, Event, Lease, Message, Move, Suppression, Worker
 from mailhub.lib import tasks
 from mailhub.relays import routing
@@ -633,10 +634,26 @@ def test_the_list_is_saved_as_a_table_without_a_word_of_the_mails(admin_client: 
     message = make("b@example.net", "sent")
     page = text(admin_client.get(list_of("message", state="sent")))
     assert reverse("admin:delivery_message_export") + "?state=sent" in page
-    response = admin_client.get(reverse("admin:delivery_message_export") + "?state=sent")
-    lines = b"".join(response).decode().splitlines()
+    path = reverse("admin:delivery_message_export")
+    assert "1 message, as the list shows it." in text(admin_client.get(f"{path}?state=sent"))
+    asked = {"format": "csv", "columns": export.USUAL}
+    lines = b"".join(admin_client.post(f"{path}?state=sent", asked)).decode().splitlines()
     assert len(lines) == 2 and "b@example.net" in lines[1] and message.message_id in lines[1] and "4711" not in lines[1]
-    assert '"\'=550 no"' in b"".join(admin_client.get(reverse("admin:delivery_message_export"))).decode()
+    assert '"\'=550 no"' in b"".join(admin_client.post(path, asked)).decode()
+
+
+def test_a_table_has_the_columns_that_were_chosen_as_a_workbook_too(admin_client: Client, make: Make, batch: Batch) -> None:
+    message = make("a@example.net", "failed", reply="=550 no", batch=batch)
+    path = reverse("admin:delivery_message_export")
+    response = admin_client.post(path, {"format": "xlsx", "columns": ["batch", "reply", "tries", "accepted", "id"]})
+    assert "messages.xlsx" in response["Content-Disposition"]
+    (book,) = openpyxl.load_workbook(io.BytesIO(b"".join(response))).worksheets
+    heading, row = book.iter_rows(values_only=True)
+    assert heading == ("accepted at", "tries", "last reply", "batch", "public id")
+    assert row[1:] == (0, "=550 no", batch.name, str(message.public_id)) and isinstance(row[0], datetime)
+    for wrong in ({"format": "xlsx"}, {"format": "pdf", "columns": ["id"]}, {"format": "csv", "columns": ["html"]}):
+        response = admin_client.post(path, wrong)
+        assert response.status_code == 200 and "errorlist" in text(response)
 
 
 def test_mails_are_saved_as_files_and_each_look_is_recorded(admin_client: Client, make: Make) -> None:
@@ -732,6 +749,7 @@ def test_who_may_not_look_sees_nothing(client: Client, make: Make, batch: Batch,
     staff("view_event")
     paths = [list_of("message"), url(message), url(message, "show"), url(message, "source"), list_of("batch"), url(batch)]
     paths += [url(batch, "progress"), list_of("suppression"), reverse("admin:delivery_suppression_export"), list_of("worker")]
+    paths += [reverse("admin:delivery_message_export")]
     for path in paths:
         assert client.get(path).status_code == 403, path
 

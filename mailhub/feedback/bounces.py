@@ -155,8 +155,9 @@ def from_notice(notice: notices.Notice, mail: mime.Part, returned: dict[str, str
     failed = [found for value in mail.headers.get("x-failed-recipients", ()) for found in addresses.every(value)]
     named = failed or list(notice.reasons)
     if not named or (notice.certainty == notices.MENTIONED and not failed):
+        # Of addresses that are merely mentioned, those that the mail went to; else the first.
         sent_to = addresses.every(returned.get("to", ""))
-        named = [address for address in named if address in sent_to] or (sent_to if len(sent_to) == 1 else []) or named or sent_to[:1]
+        named = [address for address in named if address in sent_to] or (sent_to if len(sent_to) == 1 else []) or named[:1] or sent_to[:1]
     given = Given(
         action=group.action or ("delayed" if delayed(subject, notice.text) else "failed"),
         status=group.status,

@@ -341,6 +341,15 @@ The attached message had PERMANENT fatal delivery errors!
         [(BOB, "soft", "expired")],
     ),
     Sample(
+        "a directory that tells how addresses look there",
+        mail(
+            f"Addresses here look like name7@recipient.example. The address to which your message was addressed, {BOB}, is unknown.\n\n{ORIGINAL}",
+            sender="postmaster@recipient.example (Automated response)",
+            subject='FAILED MAIL to "bob"',
+        ),
+        UNKNOWN,
+    ),
+    Sample(
         "Facebook, not wanted",
         parts(
             notice("Sorry, your message could not be delivered."),

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
@@ -24,7 +25,7 @@ class Format(models.TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    name: str | Promise
+    name: Promise
     cell: Callable[[Message], object]
     #: a table of its own is read for it, and so only when it is asked for
     of: str = ""
@@ -42,7 +43,7 @@ COLUMNS: dict[str, Column] = {
     "tries": Column(gettext_lazy("tries"), lambda row: row.attempts),
     "reply": Column(gettext_lazy("last reply"), lambda row: row.reply),
     "settled": Column(gettext_lazy("settled"), lambda row: row.settled_at or ""),
-    "message_id": Column("Message-ID", lambda row: row.message_id),
+    "message_id": Column(format_lazy("Message-ID"), lambda row: row.message_id),
     "batch": Column(gettext_lazy("batch"), lambda row: row.batch.name if row.batch else "", "batch"),
     "destination": Column(gettext_lazy("destination"), lambda row: str(row.destination), "destination"),
     "expires": Column(gettext_lazy("expires"), lambda row: row.expires_at),

@@ -44,6 +44,8 @@ class Words:
 
     subject: str
     text: str
+    #: the same again, for those who see it
+    html: str = ""
 
 
 def send(relay: Relay, sender: Sender, to: str, words: Words | None = None, *, mail_from: str = "") -> Result:
@@ -97,6 +99,8 @@ def _envelope(sender: Sender, to: str, words: Words, mail_from: str) -> Envelope
     mail["Message-ID"] = make_msgid(domain=addresses.domain(sender.email))
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(words.text)
+    if words.html:
+        mail.add_alternative(words.html, subtype="html")
     data = mail.as_bytes()
     domain = addresses.domain(sender.email)
     signer = dkim.signers([domain]).get(domain)

@@ -137,7 +137,7 @@ class RuleAdmin(WithStyles, ExplainedDeletion[Rule]):
 
 @admin.register(Channel)
 class ChannelAdmin(WithStyles, ExplainedDeletion[Channel]):
-    lead = _("Whom MailHub tells when something is newly in trouble, and when it is good again.")
+    lead = _("Whom MailHub tells when something is newly in trouble and when it is good again, and how the week was.")
     empty_hint = _("Without one nobody is told. Add the mail address of whoever looks after MailHub, or a chat's URL.")
     form = ChannelForm
     deleted_too = ("alerts",)
@@ -145,6 +145,7 @@ class ChannelAdmin(WithStyles, ExplainedDeletion[Channel]):
     list_display_links = ("title",)
     fieldsets = (
         (None, {"fields": ["name", "kind", "active"]}),
+        (_("What"), {"fields": ["wants_alerts", "wants_weekly"]}),
         (_("By mail"), {"fields": ["to", "sender"]}),
         (_("By HTTP"), {"fields": ["url", "secret"]}),
         (_("How"), {"fields": ["language", "most"]}),

@@ -13,7 +13,6 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -23,7 +22,7 @@ from mailhub.relays import routing
 from mailhub.relays.models import Relay, Stream
 from mailhub.senders import trial
 from mailhub.senders.models import Sender
-from mailhub.watching import words
+from mailhub.watching import weekly, words
 from mailhub.watching.models import Alert, Channel, Step, Trouble
 from mailhub.webhooks import posting
 
@@ -34,6 +33,8 @@ LEASE = timedelta(minutes=5)
 FIRST_RETRY = timedelta(minutes=1)
 # After this nobody wants to know any more; the trouble's own page has it.
 STALE = timedelta(days=1)
+# A week is of interest until the next one is over.
+WEEK_STALE = timedelta(days=6)
 HOUR = timedelta(hours=1)
 # An answer to a call: how long it may take (seconds), and how much of it is read (bytes).
 PATIENCE, MOST = 10.0, 2_000
@@ -49,7 +50,7 @@ class NotTold(Exception):
 
 def announce(trouble: Trouble, now: datetime) -> None:
     """In the transaction that opens or closes it. That it is good again is told to whom it was told that it was not."""
-    channels = Channel.objects.filter(active=True)
+    channels = Channel.objects.filter(active=True, wants_alerts=True)
     if trouble.kind == Trouble.Kind.CHANNEL:
         # Not to the one that cannot be reached.
         channels = channels.exclude(pk=trouble.object_id or 0)
@@ -78,19 +79,13 @@ def test(channel: Channel) -> str:
 
 
 def tell(channel: Channel) -> int:
-    """Tell what is due, no more an hour than the channel wants: the last that it may have tells of all that is left. Returns how many
-    alerts were told."""
+    """Tell what is due, no more an hour than the channel wants: the last that it may have tells of all that is left. A week is told by
+    itself, whatever else was. Returns how many alerts were told."""
     now = clock.now()
     pending = list(_open(channel).filter(due_at__lte=now).select_related("trouble__rule").order_by("pk"))
-    free = room(channel, now)
-    if not pending or free < 1:
-        return 0
-    alone = pending if len(pending) <= free else pending[: free - 1]
-    parts: list[list[Alert]] = [[alert] for alert in alone]
-    if len(alone) < len(pending):
-        parts.append(pending[len(alone) :])
+    weeks = [[alert] for alert in pending if alert.week]
     told = 0
-    for part in parts:
+    for part in [*_parts([alert for alert in pending if not alert.week], channel, now), *weeks]:
         mine = [alert for alert in part if _take(alert, now)]
         if not mine:
             continue
@@ -100,9 +95,19 @@ def tell(channel: Channel) -> int:
     return told
 
 
+def _parts(pending: list[Alert], channel: Channel, now: datetime) -> list[list[Alert]]:
+    """What is told together."""
+    free = room(channel, now) if pending else 0
+    if free < 1:
+        return []
+    alone = pending if len(pending) <= free else pending[: free - 1]
+    parts = [[alert] for alert in alone]
+    return parts if len(alone) == len(pending) else [*parts, pending[len(alone) :]]
+
+
 def room(channel: Channel, now: datetime) -> int:
     """How many it may still be told this hour. Index watching_alert_sent."""
-    recent = channel.alerts.filter(sent_at__gt=now - HOUR, within__isnull=True).exclude(kind=Alert.Kind.TEST)
+    recent = channel.alerts.filter(sent_at__gt=now - HOUR, within__isnull=True).exclude(kind__in=[Alert.Kind.TEST, Alert.Kind.WEEKLY])
     return channel.most - recent.count()
 
 
@@ -132,7 +137,7 @@ def _tell(channel: Channel, alerts: Sequence[Alert]) -> str:
     if problem:
         Channel.objects.filter(pk=channel.pk).update(problem=problem, failed_at=now)
         for alert in alerts:
-            over = now - alert.made_at > STALE or alert.kind == Alert.Kind.TEST
+            over = now - alert.made_at > (WEEK_STALE if alert.week else STALE) or alert.kind == Alert.Kind.TEST
             Alert.objects.filter(pk=alert.pk).update(
                 due_at=now + backoff.delay(alert.tries, FIRST_RETRY), gave_up=over, reached=alert.reached
             )
@@ -158,6 +163,8 @@ class Said:
     #: of the page to look at
     url: str
     tone: str
+    #: of a mail, where it is more than the lines
+    html: str = ""
 
     @classmethod
     def of(cls, alerts: Sequence[Alert]) -> Said:
@@ -165,10 +172,13 @@ class Said:
         if len(alerts) > 1:
             return cls._summary(alerts)
         alert = alerts[0]
+        if alert.week:
+            week = weekly.Week.of(alert.week)
+            return cls(week.title, week.lines(), week.url, week.tone, week.html())
         if alert.trouble is None:
             title = _("Test alert")
-            return cls(title, [_("Somebody asked for it in MailHub. Alerts get through to here.")], address("admin:index"), "good")
-        url = address("admin:watching_trouble_change", alert.trouble.pk)
+            return cls(title, [_("Somebody asked for it in MailHub. Alerts get through to here.")], words.address("admin:index"), "good")
+        url = words.address("admin:watching_trouble_change", alert.trouble.pk)
         title = words.title(alert.trouble)
         if alert.kind == Alert.Kind.CLOSED:
             return cls(_("Good again: %(title)s") % {"title": title}, [_("Nothing is to be done.")], url, "good")
@@ -182,11 +192,7 @@ class Said:
         if len(alerts) > NAMED:
             lines.append(_("and %(count)s more") % {"count": len(alerts) - NAMED})
         grave = any(alert.trouble and alert.kind == Alert.Kind.OPENED and alert.trouble.tone == Trouble.Tone.BAD for alert in alerts)
-        return cls(title % {"count": len(alerts)}, lines, address("admin:watching_trouble_changelist"), "bad" if grave else "warn")
-
-
-def address(name: str, *args: object) -> str:
-    return settings.MAILHUB_PUBLIC_URL.rstrip("/") + reverse(name, args=args)
+        return cls(title % {"count": len(alerts)}, lines, words.address("admin:watching_trouble_changelist"), "bad" if grave else "warn")
 
 
 # -------------------------------------------------------------------------------------------------------------------------- mail
@@ -196,7 +202,7 @@ def _mail(channel: Channel, alerts: Sequence[Alert], said: Said) -> None:
     if channel.sender is None or channel.sender.status != Sender.Status.CONFIRMED:
         raise NotTold(_("Its sender is not confirmed."))
     text = "\n\n".join([said.title, *said.lines, said.url]) + "\n"
-    mail = trial.Words(f"[MailHub] {said.title}", text)
+    mail = trial.Words(f"[MailHub] {said.title}", text, said.html)
     missing = []
     for to in channel.recipients:
         if to in alerts[0].reached:

@@ -36,7 +36,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Channel
-        fields = ("name", "kind", "active", "to", "sender", "url", "secret", "language", "most")
+        fields = ("name", "kind", "active", "to", "sender", "url", "secret", "language", "wants_alerts", "wants_weekly", "most")
         widgets: ClassVar = {"to": forms.Textarea({"rows": 3})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -80,4 +80,6 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error("url", _("Enter the URL that is called."))
         if data.get("kind") == Channel.Kind.CALL and not data.get("secret") and "secret" not in self.errors:
             self.add_error("secret", _("Enter a secret: without it the receiver cannot know who calls."))
+        if not data.get("wants_alerts") and not data.get("wants_weekly"):
+            self.add_error("wants_alerts", _("Choose alerts, the weekly summary or both. Or take the channel out of use."))
         return data

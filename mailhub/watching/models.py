@@ -237,6 +237,12 @@ class Channel(models.Model):
     )
     url = EncryptedJSONField(_("URL"), default=str, blank=True)
     secret = EncryptedJSONField(_("secret"), default=str, blank=True)
+    wants_alerts = models.BooleanField(_("alerts"), default=True, help_text=_("What is newly in trouble, and that it is good again."))
+    wants_weekly = models.BooleanField(
+        _("weekly summary"),
+        default=False,
+        help_text=_("Every Monday: what became of the week's mail, its troubles and its campaigns. The last week comes at once."),
+    )
     language = models.CharField(_("language"), max_length=10, choices=settings.LANGUAGES, default=settings.LANGUAGE_CODE)
     most = models.PositiveSmallIntegerField(
         _("most an hour"),
@@ -273,11 +279,14 @@ class Alert(models.Model):
         OPENED = "opened", _("newly in trouble")
         CLOSED = "closed", _("good again")
         TEST = "test", _("test")
+        WEEKLY = "weekly", _("weekly summary")
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="alerts", verbose_name=_("alert channel"))
     trouble = models.ForeignKey(Trouble, models.CASCADE, null=True, blank=True, related_name="alerts", verbose_name=_("trouble"))
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    # Of a weekly summary: the Monday with which the week began.
+    week = models.DateField(null=True, blank=True)
     made_at = models.DateTimeField(_("made"))
     due_at = models.DateTimeField(_("due"))
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
@@ -295,6 +304,7 @@ class Alert(models.Model):
         constraints: ClassVar = [
             # Each is told once, whatever the number of machines that find it.
             models.UniqueConstraint(fields=["channel", "trouble", "kind"], name="watching_alert_once"),
+            models.UniqueConstraint(fields=["channel", "week"], name="watching_alert_week"),
         ]
         indexes: ClassVar = [
             # alerts.due(): what is still to be told.

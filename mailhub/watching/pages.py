@@ -32,7 +32,7 @@ from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay
 from mailhub.relays.pages import demand
 from mailhub.senders import verdicts
 from mailhub.senders.models import Finding
-from mailhub.watching import alerts, charts, sources, troubles, words
+from mailhub.watching import alerts, charts, sources, troubles, weekly, words
 from mailhub.watching.models import Channel, Deliverability, Rule, Step, Trouble
 
 # Of fewer tries, it is not said who does better.
@@ -95,7 +95,7 @@ def _chosen(chosen: dict[str, str], link: Link) -> list[dict[str, str]]:
         relay = Relay.objects.only("name").filter(pk=chosen["relay"]).first()
         url = page("relays_relay_change", relay.pk) if relay else ""
         found.append(
-            {"kind": str(Relay._meta.verbose_name), "name": _relay_name(relay, chosen["relay"]), "url": url, "off": link(relay="")}
+            {"kind": str(Relay._meta.verbose_name), "name": words.relay_name(relay, chosen["relay"]), "url": url, "off": link(relay="")}
         )
     if chosen["destination"]:
         row = Destination.objects.filter(pk=chosen["destination"]).first()
@@ -107,10 +107,6 @@ def _chosen(chosen: dict[str, str], link: Link) -> list[dict[str, str]]:
         url = page("relays_dedicatedip_change", ip.pk) if ip else ""
         found.append({"kind": str(DedicatedIP._meta.verbose_name), "name": chosen["source"], "url": url, "off": link(source="")})
     return found
-
-
-def _relay_name(relay: Relay | None, key: object) -> str:
-    return str(relay) if relay else _("relay %(number)s, which is gone") % {"number": key}
 
 
 def page(name: str, *args: object) -> str:
@@ -130,7 +126,7 @@ def _best_words() -> str:
 def _relays(start: datetime, now: datetime, only: dict[str, Any], link: Link) -> list[dict[str, Any]]:
     found = throughput.between(start, now + timedelta(hours=1), "relay_key", **only)
     known = {relay.pk: relay for relay in Relay.objects.only("name", "kind", "do_not_send")}
-    rows = [{**_row(_relay_name(known.get(key), key), link(relay=str(key)), counts), "key": key} for (key,), counts in found.items()]
+    rows = [{**_row(words.relay_name(known.get(key), key), link(relay=str(key)), counts), "key": key} for (key,), counts in found.items()]
     rows.sort(key=lambda row: row["rank"])
     # Which to send through: of those that do send.
     real = [row for row in rows if (relay := known.get(row["key"])) and not relay.do_not_send and relay.kind not in ("inbox", "memory")]
@@ -371,7 +367,7 @@ def told(channel: Channel) -> Iterable[dict[str, Any]]:
             state, label = "failed", _("given up")
         else:
             state, label = "waiting", _("waiting")
-        title = words.title(alert.trouble) if alert.trouble else _("Test alert")
+        title = words.title(alert.trouble) if alert.trouble else weekly.title(alert.week) if alert.week else _("Test alert")
         yield {"alert": alert, "state": state, "label": label, "title": title, "url": _trouble_url(alert.trouble), "tries": alert.tries}
 
 

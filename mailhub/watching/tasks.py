@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from mailhub.lib import clock, tasks
-from mailhub.watching import alerts, troubles
+from mailhub.watching import alerts, troubles, weekly
 from mailhub.watching.models import Channel
 
 
 def watch() -> None:
     troubles.evaluate()
+    weekly.make(clock.now())
     # A task each: a receiver that hangs holds its own channel up, and no other.
     for pk in alerts.due(clock.now()):
         tasks.enqueue("mailhub.watching.tasks.tell", pk, queue="maintenance")

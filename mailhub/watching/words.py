@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -16,7 +17,7 @@ from django.utils.translation import gettext_lazy, pgettext
 
 from mailhub.delivery.pages import SERVES
 from mailhub.relays import failures
-from mailhub.relays.models import shipped_words
+from mailhub.relays.models import Relay, shipped_words
 from mailhub.senders import models as senders
 from mailhub.watching.models import Rule, Trouble
 
@@ -183,6 +184,15 @@ def _ready(name: str, value: Any) -> Any:
     if isinstance(value, float):
         return number_format(value, decimal_pos=2 if round(value, 1) != round(value, 2) else 1 if value != int(value) else 0)
     return number_format(value, force_grouping=True) if isinstance(value, int) else value
+
+
+def relay_name(relay: Relay | None, key: object) -> str:
+    return str(relay) if relay else _("relay %(number)s, which is gone") % {"number": key}
+
+
+def address(name: str, *args: object) -> str:
+    """Of a page of the admin, with the host."""
+    return settings.MAILHUB_PUBLIC_URL.rstrip("/") + reverse(name, args=args)
 
 
 def url(trouble: Trouble) -> str:

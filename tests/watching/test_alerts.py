@@ -213,7 +213,7 @@ def test_a_test_alert_is_sent_by_a_button_whatever_was_told_this_hour(
 
 
 def test_a_channels_secrets_are_written_and_not_shown(relays: tuple[Relay, Relay], admin_client: Any) -> None:
-    form = {"name": "Chat", "kind": "call", "active": "on", "to": "", "sender": "", "language": "ja", "most": "5"}
+    form = {"name": "Chat", "kind": "call", "active": "on", "wants_alerts": "on", "to": "", "sender": "", "language": "ja", "most": "5"}
     missing = admin_client.post("/admin/watching/channel/add/", {**form, "url": "", "secret": ""}).content.decode()
     assert "Enter the URL that is called." in missing and "Enter a secret" in missing
     secret = signing.new_secret()

@@ -44,6 +44,8 @@ class Migration(migrations.Migration):
                 ('to', models.TextField(blank=True, help_text='Mail addresses, one a line.', verbose_name='addresses')),
                 ('url', mailhub.lib.fields.EncryptedJSONField(blank=True, default=str, verbose_name='URL')),
                 ('secret', mailhub.lib.fields.EncryptedJSONField(blank=True, default=str, verbose_name='secret')),
+                ('wants_alerts', models.BooleanField(default=True, help_text='What is newly in trouble, and that it is good again.', verbose_name='alerts')),
+                ('wants_weekly', models.BooleanField(default=False, help_text="Every Monday: what became of the week's mail, its troubles and its campaigns. The last week comes at once.", verbose_name='weekly summary')),
                 ('language', models.CharField(choices=[('en', 'English'), ('ja', 'Japanese')], default='en', max_length=10, verbose_name='language')),
                 ('most', models.PositiveSmallIntegerField(default=10, help_text='The last of them tells in a few words of all that is left.', validators=[django.core.validators.MinValueValidator(1)], verbose_name='most an hour')),
                 ('problem', models.CharField(blank=True, editable=False, max_length=300, verbose_name='problem')),
@@ -128,7 +130,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('kind', models.CharField(choices=[('opened', 'newly in trouble'), ('closed', 'good again'), ('test', 'test')], max_length=10, verbose_name='kind')),
+                ('kind', models.CharField(choices=[('opened', 'newly in trouble'), ('closed', 'good again'), ('test', 'test'), ('weekly', 'weekly summary')], max_length=10, verbose_name='kind')),
+                ('week', models.DateField(blank=True, null=True)),
                 ('made_at', models.DateTimeField(verbose_name='made')),
                 ('due_at', models.DateTimeField(verbose_name='due')),
                 ('tries', models.PositiveSmallIntegerField(default=0, verbose_name='tries')),
@@ -196,5 +199,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(fields=('channel', 'trouble', 'kind'), name='watching_alert_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='alert',
+            constraint=models.UniqueConstraint(fields=('channel', 'week'), name='watching_alert_week'),
         ),
     ]

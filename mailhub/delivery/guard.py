@@ -53,5 +53,6 @@ def refuse_relay(instance: Relay, **_others: object) -> None:
     """The same for a relay at which drains are at work: none begins until the transaction ends, since queue.take_lease() locks the relay.
     Raises ProtectedError."""
     Relay.objects.select_for_update().only("pk").filter(pk=instance.pk).first()
-    if leases := set(Lease.objects.filter(relay=instance)):
+    leases: set[Model] = {*Lease.objects.filter(relay=instance)}
+    if leases:
         raise ProtectedError("The relay has drains.", leases)

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
@@ -174,7 +175,7 @@ def _sum(counted: Iterable[Counts]) -> Counts:
 def _wholes(before: Counted, now: Counted) -> list[Row]:
     """All mail, and each stream of it; nothing where neither week had any."""
     streams = [
-        Row(str(stream.label), *(_sum(counts for key, counts in part.items() if key[1] == stream) for part in (now, before)))
+        Row(capfirst(stream.label), *(_sum(counts for key, counts in part.items() if key[1] == stream) for part in (now, before)))
         for stream in Stream
     ]
     whole = Row(_("All mail"), _sum(now.values()), _sum(before.values()))

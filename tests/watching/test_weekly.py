@@ -96,8 +96,8 @@ def test_it_says_what_was_sent_by_stream_and_relay_against_the_week_before(
     week = weekly.Week.of(WEEK)
     assert [(row.name, row.cells) for row in week.rows] == [
         ("All mail", [("1,232", "1,000"), ("7", "0"), ("2", "0"), ("11", "0")]),
-        ("transactional", [("1,200", "1,000"), ("7", "0"), ("2", "0"), ("11", "0")]),
-        ("campaign", [("32", "0"), ("0", "0"), ("0", "0"), ("0", "0")]),
+        ("Transactional", [("1,200", "1,000"), ("7", "0"), ("2", "0"), ("11", "0")]),
+        ("Campaign", [("32", "0"), ("0", "0"), ("0", "0"), ("0", "0")]),
         ("Through First", [("1,202", "1,000"), ("7", "0"), ("2", "0"), ("11", "0")]),
         ("Through Second", [("30", "0"), ("0", "0"), ("0", "0"), ("0", "0")]),
     ]

@@ -9,10 +9,10 @@ from typing import Any
 from django.db import models
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
-from django.utils.functional import Promise
 from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
+from django_stubs_ext import StrPromise
 
 from mailhub.delivery.models import Message
 from mailhub.lib import sheets
@@ -25,7 +25,7 @@ class Format(models.TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    name: Promise
+    name: StrPromise
     cell: Callable[[Message], object]
     #: a table of its own is read for it, and so only when it is asked for
     of: str = ""

@@ -175,7 +175,7 @@ def _sum(counted: Iterable[Counts]) -> Counts:
 def _wholes(before: Counted, now: Counted) -> list[Row]:
     """All mail, and each stream of it; nothing where neither week had any."""
     streams = [
-        Row(capfirst(stream.label), *(_sum(counts for key, counts in part.items() if key[1] == stream) for part in (now, before)))
+        Row(str(capfirst(stream.label)), *(_sum(counts for key, counts in part.items() if key[1] == stream) for part in (now, before)))
         for stream in Stream
     ]
     whole = Row(_("All mail"), _sum(now.values()), _sum(before.values()))

@@ -178,6 +178,10 @@ class SubmissionAdmin(BigTableAdmin[Submission]):
     class Media:
         css = {"all": ["relays/admin.css"]}
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(pages.by_subject)
+        return [path("subjects/", view, name="transactional_submission_subjects"), *super().get_urls()]
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SubmissionList
 

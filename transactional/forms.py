@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any, ClassVar
 
@@ -18,6 +19,28 @@ from mailhub.senders.models import Sender
 from transactional.models import Credential, Project, Template
 
 CODE = {"rows": 18, "spellcheck": "false", "class": "vLargeTextField code"}
+
+
+class DaysForm(forms.Form):
+    """Of which days, and of whom. Empty: the last DAYS days, and everybody."""
+
+    DAYS = 7
+
+    since = forms.DateField(label=_("First day"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"))
+    until = forms.DateField(label=_("Last day"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"))
+    project = forms.ModelChoiceField(label=_("Project"), queryset=Project.objects.order_by("name"), required=False, empty_label=_("all"))
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        since, until = data.get("since"), data.get("until")
+        if since and until and since > until:
+            self.add_error("until", _("The last day is before the first. Exchange them."))
+        return data
+
+    @classmethod
+    def usual(cls) -> dict[str, str]:
+        today = timezone.localdate()
+        return {"since": (today - timedelta(days=cls.DAYS - 1)).isoformat(), "until": today.isoformat()}
 
 
 class SampleField(forms.JSONField):

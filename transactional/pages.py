@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 from cryptography.fernet import InvalidToken
 from django.conf import settings
@@ -25,16 +26,19 @@ from django.views.decorators.http import require_POST, require_safe
 from mailhub.delivery import formats, preview
 from mailhub.delivery.models import Message
 from mailhub.delivery.rendering import Rendered
+from mailhub.delivery.search import Span
 from mailhub.lib import fields
+from mailhub.lib.charts import percent
 from mailhub.relays.base import Refused
 from mailhub.relays.models import Stream
 from mailhub.relays.pages import demand, page
 from mailhub.senders.models import Sender
 from mailhub.webhooks.models import Endpoint
 from mailhub.webhooks.pages import endpoint_badge
-from transactional import samples, sending, travel, variables
+from transactional import samples, sending, subjects, travel, variables
 from transactional.connect import Access
-from transactional.forms import CredentialForm, IssuedCredentialForm, PublishForm, TestForm
+from transactional.filters import OfProject
+from transactional.forms import CredentialForm, DaysForm, IssuedCredentialForm, PublishForm, TestForm
 from transactional.models import Credential, Project, Submission, Template, TemplateVersion
 from transactional.requests import NotAccepted
 
@@ -65,6 +69,37 @@ def fates(project: Project) -> list[tuple[Message.Status, int]]:
     rows = Message.objects.filter(stream=Stream.TRANSACTIONAL, content__in=handed_in).order_by()
     counts = dict(rows.values_list("status").annotate(number=Count("pk")))
     return [(status, counts[status]) for status in Message.Status if status in counts]
+
+
+@require_safe
+def by_subject(request: HttpRequest) -> HttpResponse:
+    """What became of the mails of some days, by project and by template or subject."""
+    demand(request, "transactional.view_submission", "delivery.view_message")
+    asked = {**DaysForm.usual(), **request.GET.dict()}
+    form = DaysForm(asked)
+    found = subjects.Found([], 0, None)
+    if form.is_valid():
+        project = form.cleaned_data["project"]
+        found = subjects.look(Span.of_days(asked["since"], asked["until"]), project.pk if project else None)
+    rows = [_kind_of_mail(group, asked["since"], asked["until"]) for group in found.groups]
+    title = _("Mail by subject and template")
+    context = {"form": form, "rows": rows, "more": found.more, "back_to": found.back_to, "looked": subjects.LOOKED_AT}
+    return page(request, "admin/transactional/subjects.html", title, Submission, **context)
+
+
+def _kind_of_mail(group: subjects.Group, since: str, until: str) -> dict[str, Any]:
+    what = {"template": group.template} if group.template else {"subject": group.subject}
+    asked = {"project": str(group.project or OfProject.OWN), **what, "since": since, "until": until}
+    return {
+        "group": group,
+        "name": group.template or group.subject or _("no subject"),
+        "project": group.project_name or _("MailHub itself"),
+        "url": f"{reverse('admin:delivery_message_changelist')}?{urlencode({name: value for name, value in asked.items() if value})}",
+        "sent": percent(group.sent, group.mails),
+        "lost": percent(group.lost, group.mails),
+        "opened": percent(group.opened, group.sent),
+        "clicked": percent(group.clicked, group.sent),
+    }
 
 
 @require_safe

@@ -44,9 +44,11 @@ class Span:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         return None
+    # Others have no day before or after them.
+    return day if date(1970, 1, 1) <= day < date(9999, 1, 1) else None
 
 
 def _midnight(day: date) -> datetime:

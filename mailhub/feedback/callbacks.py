@@ -36,7 +36,7 @@ from mailhub.lib import addresses, clock, tasks
 from mailhub.lib.replies import classify
 from mailhub.lib.replies.verdicts import Kind
 from mailhub.lib.tokens import BadToken
-from mailhub.relays.providers.esp import METADATA
+from mailhub.relays.marks import METADATA
 from mailhub.senders import return_path
 
 logger = logging.getLogger(__name__)

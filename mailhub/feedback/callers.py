@@ -132,7 +132,7 @@ class Caller:
     headers: Callable[[Any], Any] = no_word
     #: the mail's own Message-ID, where anymail tells the service's
     message_id: Callable[[Any], str] = no_word
-    #: it tells which mail an event is about also of mail that it was handed by SMTP
+    #: it tells which mail an event is about also of mail that it was handed by SMTP: by the Message-ID, or by our mark (relays/marks.py)
     knows_smtp: bool = True
     #: a machine opened it, or followed the link
     by_machine: Callable[[Any], bool] = never
@@ -280,7 +280,6 @@ CALLERS: dict[str, Caller] = {
         (_("In Mailjet open Account settings, Event notifications."), PASTE, ALL, _("Tick “group events”: it saves both sides work.")),
         reason=word("error"),
         reply=word("comment"),
-        knows_smtp=False,
         pieces=listed,
     ),
     "mailtrap": Caller(
@@ -289,7 +288,6 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.body_hmac("Mailtrap-Signature"), _("“Signature key”, on the webhook's page at Mailtrap.")),
         (_("In Mailtrap open Settings, Webhooks, and add one with the address above, in the format JSON."), ALL, COPY_KEY),
         reason=lambda event: str(dig(event, "bounce_category") or dig(event, "event") or ""),
-        knows_smtp=False,
         pieces=listed_as_events,
         options={"tracking_secret": "-"},
     ),
@@ -299,7 +297,6 @@ CALLERS: dict[str, Caller] = {
         keyed(signatures.mandrill, _("“Key”, in Mandrill's list of webhooks.")),
         (_("In Mandrill open Settings, Webhooks, and add one with exactly the address above: it is part of the signature."), ALL, COPY_KEY),
         reason=lambda event: str(dig(event, "msg", "bounce_description") or dig(event, "event") or ""),
-        knows_smtp=False,
         pieces=listed_in_form,
         options={"webhook_key": "-"},
     ),
@@ -326,7 +323,6 @@ CALLERS: dict[str, Caller] = {
         # The second, where a suppression follows from a bounce.
         reason=lambda event: str(dig(event, "Type") or dig(event, "SuppressionReason") or ""),
         type_of=postmark_type,
-        knows_smtp=False,
     ),
     "resend": Caller(
         "Resend",
@@ -366,7 +362,6 @@ CALLERS: dict[str, Caller] = {
         reason=lambda event: str(dig(sparkpost_event(event), "bounce_class") or ""),
         # Not is_proxy: behind a proxy there is a person.
         by_machine=lambda event: dig(sparkpost_event(event), "user_agent_parsed", "is_prefetched") is True,
-        knows_smtp=False,
         pieces=listed,
     ),
     "unisender_go": Caller(

@@ -59,7 +59,7 @@ def test_a_relays_page_says_how_it_calls_back(kind: str, admin_client: Client) -
     assert LogEntry.objects.count() == 1
 
 
-@pytest.mark.parametrize(("service", "passed_over"), [("postmark", True), ("mailgun", False)])
+@pytest.mark.parametrize(("service", "passed_over"), [("mailersend", True), ("postmark", False), ("mailgun", False)])
 def test_the_page_says_when_events_of_mail_by_smtp_cannot_be_told_apart(service: str, passed_over: bool, admin_client: Client) -> None:
     for kind in ("smtp", service):
         relay = relay_of(kind)

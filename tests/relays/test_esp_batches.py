@@ -11,6 +11,7 @@ import pytest
 
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refused, RelayDown, Reply, SendError
 from mailhub.relays.models import Relay
+from mailhub.relays.marks import METADATA
 from mailhub.relays.providers import batches, esp
 from mailhub.relays.providers.batches import Asked, Gatherer
 from tests.installation import LONG
@@ -111,7 +112,7 @@ def test_mails_that_leave_at_the_same_moment_go_in_one_request_and_each_has_its_
     else:
         assert isinstance(second, Refused) and second.fault is not Fault.RECIPIENT
     # Each can be told apart in callbacks.
-    assert sorted(re.findall(rf"{esp.METADATA}\W+(\d)", request.text)) == ["1", "2", "3"]
+    assert sorted(re.findall(rf"{METADATA}\W+(\d)", request.text)) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("kind", sorted(MIXED))

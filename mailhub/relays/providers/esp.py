@@ -43,6 +43,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from mailhub.lib import dialer
 from mailhub.relays import replies
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refused, RelayDown, Reply, SendError
+from mailhub.relays.marks import METADATA
 from mailhub.relays.providers import batches
 from mailhub.relays.providers.batches import Batch, Gatherer
 from mailhub.relays.replies import Phase
@@ -67,8 +68,6 @@ LONGEST_REST = timedelta(days=1)
 OWN_FIELDS = frozenset({
     "from", "to", "cc", "bcc", "subject", "reply-to", "date", "message-id", "mime-version", "return-path", "received", "dkim-signature",
 })  # fmt: skip
-#: under this name the ESP keeps the number of our message, and tells it in its callbacks
-METADATA = "mailhub"
 
 
 class Mail(EmailMultiAlternatives):

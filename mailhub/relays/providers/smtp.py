@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from mailhub.lib import dialer
-from mailhub.relays import replies
+from mailhub.relays import marks, replies
 from mailhub.relays.base import Deferred, Envelope, RelayDown, Reply
 from mailhub.relays.client import CONTROL, HOST, Answered, Client, Lost, Stale
 from mailhub.relays.replies import Phase
@@ -217,6 +217,7 @@ class SMTP:
     def __init__(self, relay: Relay) -> None:
         self.options = Options.of(relay.options)
         self.password: str = relay.secrets.get("password", "")
+        self.mark = marks.marker(self.options.host)
         #: the server has taken mail of ours
         self.let_in = False
         #: connections lost in the middle of a mail, over all sessions, since a mail was last answered
@@ -362,6 +363,8 @@ class SMTPSession:
 
     async def send(self, envelope: Envelope) -> Reply:
         provider = self.provider
+        if provider.mark:
+            envelope = provider.mark(envelope)
         try:
             try:
                 reply = await self.client.send(envelope)

@@ -11,9 +11,8 @@ from mailhub.relays.base import Envelope
 # The metadata's name.
 METADATA = "mailhub"
 
-# By the end of its SMTP server's name, the header field in which a service takes metadata and which it removes. The others name a mail by its
-# Message-ID, or not at all. From their documentation: Postmark "Custom metadata FAQ", Mailjet "Custom headers", SparkPost "SMTP API",
-# Mandrill "SMTP headers", Mailtrap "Custom variables".
+# By the end of its SMTP server's name, the header field in which a service takes metadata, and its value. The others name a mail by its
+# Message-ID, or not at all. From general knowledge of the services' documentation; tried with none of them.
 FIELDS = {
     ".postmarkapp.com": (b"X-PM-Metadata-" + METADATA.encode(), b"%d"),
     ".mailjet.com": (b"X-MJ-EventPayload", b'{"' + METADATA.encode() + b'": "%d"}'),

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mailhub.relays.base import Deferred, Envelope, Fault, OutcomeUnknown, Refused, RelayDown, Reply, SendError
-from mailhub.relays.models import Relay
 from mailhub.relays.marks import METADATA
-from mailhub.relays.providers import batches, esp
+from mailhub.relays.models import Relay
+from mailhub.relays.providers import batches
 from mailhub.relays.providers.batches import Asked, Gatherer
 from tests.installation import LONG
 from tests.relays.contract import envelope, run

@@ -60,10 +60,10 @@ def look(span: Span, project: int | None = None) -> Found:
     said = Case(When(template="", then=Substr("content__subject", 1, 200)), default=Value(""))
     # What a message must be stands in one filter(), so that each is joined once.
     single = {"content__messages__stream": Stream.TRANSACTIONAL}
-    mails = rows.order_by().filter(**single).values("project", "project__name", "template", said=said)
+    mails: Any = rows.order_by().filter(**single).values("project", "project__name", "template", said=said)
     groups = {_key(row): _group(row) for row in mails.annotate(**_counts("status", mails=None, sent=TAKEN, lost=LOST))}
     hit = {"content__messages__events__kind": "", "content__messages__events__type__in": [Event.Type.OPENED, Event.Type.CLICKED]}
-    people = rows.order_by().filter(**single, **hit).values("project", "project__name", "template", said=said)
+    people: Any = rows.order_by().filter(**single, **hit).values("project", "project__name", "template", said=said)
     for row in people.annotate(**_counts("events__type", opened=[Event.Type.OPENED], clicked=[Event.Type.CLICKED])):
         if group := groups.get(_key(row)):
             group.opened, group.clicked = row["opened"], row["clicked"]

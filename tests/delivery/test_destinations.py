@@ -338,7 +338,9 @@ def test_after_a_storm_mail_flows_again_by_and_by(relay: Relay, sender: Sender, 
     while Message.objects.exclude(status="sent").exists():
         Parking.objects.filter(probing=False).update(until=clock.now())
         Message.objects.filter(status="deferred").update(next_attempt_at=clock.now())
-        engine.drain(relay, seconds=0.5)
+        if not engine.drain(relay, seconds=0.5):
+            # On a slow machine those that were to be tried may have been handed back as they were.
+            Parking.objects.update(until=clock.now())
         rounds += 1
         # How many it takes is the machine's affair; that it ends is ours.
         assert rounds < 600

@@ -114,7 +114,7 @@ def plans(work: Callable[[], object]) -> str:
         cursor.execute("SET LOCAL enable_seqscan = off")
         for query in context.captured_queries:
             sql = query["sql"].strip()
-            if re.match(r"(SELECT|UPDATE|DELETE|WITH)\b", sql) and "clock_timestamp" not in sql:
+            if re.match(r"(SELECT\b(?! clock_timestamp)|UPDATE\b(?! delivery_lease)|DELETE\b|WITH\b)", sql):
                 cursor.execute(f"EXPLAIN (COSTS OFF) {sql}")
                 found.append(f"{sql}\n" + "\n".join(line for (line,) in cursor.fetchall()))
     return "\n\n".join(found)

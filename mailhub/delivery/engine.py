@@ -155,19 +155,25 @@ class Line:
 
 
 class Rate:
-    """Messages a second, as of late."""
+    """Messages a second, as of late, from the first of them on."""
 
     def __init__(self) -> None:
         self.value = 0.0
         self.noted = time.monotonic()
+        # How much of it is known: 1 once it has been looked at for long.
+        self.weight = 0.0
 
     def note(self, count: int) -> None:
         """So many since the last note."""
         now = time.monotonic()
         passed = max(now - self.noted, 0.001)
-        # What was so half a second ago counts half as much.
-        self.value += (count / passed - self.value) * (1 - 0.5 ** (passed / 0.5))
         self.noted = now
+        if not count and not self.weight:
+            return
+        # What was so half a second ago counts half as much.
+        new = 1 - 0.5 ** (passed / 0.5)
+        self.weight += (1 - self.weight) * new
+        self.value += (count / passed - self.value) * new / self.weight
 
 
 class Drain:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -611,6 +612,19 @@ def test_no_more_is_marked_than_the_relay_takes_soon(relay: Relay, sender: Sende
     assert books() == {"sent": 60}
     # Those on the three connections, two a connection that wait for one, and what was not settled within a tenth of a second.
     assert 3 <= most <= 3 + 6 + 9
+
+
+def test_a_rate_is_known_from_the_first_messages_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 3.0, 3.1, 3.2, 3.7, 9.0])
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    rate = engine.Rate()
+    said = []
+    for count in (0, 100, 200, 500, 0):
+        rate.note(count)
+        said.append(round(rate.value))
+    # Nothing is said of the time before the first; then half counts what half a second has passed over.
+    assert said[:2] == [0, 1000]
+    assert 1500 < said[2] < 1600 and 1050 < said[3] < 1200 and said[4] < 5
 
 
 def test_claims_grow_while_outcomes_come_without_a_break(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Min
 from django_q.cluster import Cluster
+from django_q.conf import Conf
 from django_q.signals import post_execute, post_execute_in_worker, pre_execute
 
 from mailhub.delivery.models import Worker
@@ -15,6 +17,8 @@ from mailhub.lib.lifeline import Sign
 from mailhub.relays.models import Relay
 
 QUEUES = ("transactional", "bulk", "maintenance")
+# How far bulk mail's processes stand back (nice(2)) where urgent mail's, the pages' and the database's want the processor, too.
+BEHIND = 5
 # A cluster gives a sign of life every 5 s, and its supervisor writes it down as often.
 FRESH = timedelta(seconds=60)
 
@@ -42,6 +46,8 @@ def serve() -> None:
     """Be one of the clusters that a supervisor started. Returns once the cluster runs; the process ends with it."""
     lifeline.hold()
     processes.die_with_parent_after_fork()
+    if Conf.CLUSTER_NAME == "bulk":
+        os.nice(BEHIND)
     pre_execute.connect(_begun)
     post_execute_in_worker.connect(_ended)
     post_execute.connect(_settled)

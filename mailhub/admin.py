@@ -129,6 +129,7 @@ PART_OF = {
 PAGES_OF = {
     "delivery_move_advisor": "relays.Service",
     "delivery_move_report": "relays.Relay",
+    "environment": "delivery.Worker",
     "tracked": "campaigns.Campaign",
     "reach": "delivery.Suppression",
     "reach_erase": "delivery.Suppression",
@@ -144,6 +145,7 @@ class MailHubAdminSite(admin.AdminSite):
     overview = "mailhub.dashboard.overview"
     # Pages that are no model's: route -> view and name.
     further = (
+        ("settings/", "mailhub.environment.show", "environment"),
         ("tracked/", "mailhub.tracked.show", "tracked"),
         ("reach/", "mailhub.reach.show", "reach"),
         ("reach/erase/", "mailhub.reach.erase", "reach_erase"),

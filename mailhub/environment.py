@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 from django.views.decorators.http import require_safe
 
 from mailhub.delivery.models import Worker
@@ -51,7 +52,7 @@ def _shown(name: str) -> str:
 
 def _written(value: Any) -> str:
     if isinstance(value, bool):
-        return _("yes") if value else _("no")
+        return pgettext("a setting", "on") if value else pgettext("a setting", "off")
     if not isinstance(value, str) and isinstance(value, Iterable):
         return ", ".join(map(_written, value)) or "—"
     return _without_password(str(value)) or "—"

@@ -42,4 +42,4 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_read_as_people_write_them() -> None:
     with override_settings(MAILHUB_DO_NOT_SEND=True, MAILHUB_REPORT_ADDRESSES=["a@tea.example", "b@tea.example"]):
         found = values()
-    assert (found["MAILHUB_DO_NOT_SEND"], found["MAILHUB_REPORT_ADDRESSES"]) == ("yes", "a@tea.example, b@tea.example")
+    assert (found["MAILHUB_DO_NOT_SEND"], found["MAILHUB_REPORT_ADDRESSES"]) == ("on", "a@tea.example, b@tea.example")

@@ -77,10 +77,10 @@ def test_an_outcome_whose_commit_fails_is_stored_later(hub: Hub, table: str) -> 
     server = hub.server()
     shop = hub.shop(hub.relay(server))
     world.make_batch(shop, 40)
-    # Claims and marks go through, and then the disk is full.
-    server.answers("dot", Delay(0.3))
+    # Claims and the first marks go through, and then the disk is full.
+    server.answers("dot", Delay(1))
     hub.start()
-    until(lambda: Message.objects.filter(status="sending").exists())
+    until(lambda: Message.objects.filter(status="sending").exists() and not Message.objects.filter(status="queued").exists())
     with hub.database_refuses(table, at_commit=True):
         until(lambda: server.mails)
         time.sleep(1)

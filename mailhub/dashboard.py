@@ -29,13 +29,12 @@ from mailhub.feedback import attention
 from mailhub.feedback.models import IncomingMail, Mailbox
 from mailhub.lib import charts, clock, sentences
 from mailhub.lib.charts import Column, ceiling, grouped
+from mailhub.lib.counts import MANY, count_to, in_words
 from mailhub.relays.models import Parking, Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
 from mailhub.watching import words as words_of
 from mailhub.watching.models import Trouble
 
-# Counting ends here; the page says "1,000+".
-MANY = 1_000
 # So many tries of the last day are told apart by their outcome; of more, by what was counted as they came in.
 EXACT = 20_000
 HOURS = 24
@@ -52,15 +51,6 @@ def may(request: HttpRequest, deed: str, model: type[Model]) -> bool:
 
 def page(model: type[Model], name: str = "changelist", *args: object) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
-
-
-def count_to(rows: QuerySet[Any], limit: int = MANY) -> int:
-    """How many rows there are; limit + 1 when there are more. Keep the order of an index in `rows`, and that index is read."""
-    return rows[: limit + 1].count()
-
-
-def in_words(count: int, limit: int = MANY) -> str:
-    return f"{grouped(limit)}+" if count > limit else grouped(count)
 
 
 # ------------------------------------------------------------------------------------------------------------------ side bar
@@ -474,7 +464,7 @@ def stats(traffic: Traffic, now: datetime) -> list[dict[str, Any]]:
         {
             "label": _("Waiting"),
             "icon": "clock",
-            "value": grouped(campaign + min(transactional, MANY)) + ("+" if transactional > MANY else ""),
+            "value": in_words(campaign + transactional, campaign + MANY),
             "words": _("%(campaign)s campaign, %(transactional)s transactional")
             % {"campaign": grouped(campaign), "transactional": in_words(transactional)},
             "url": f"{messages}?state=waiting",

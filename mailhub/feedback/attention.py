@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connection
 from django.db.models import F, Q, QuerySet
@@ -21,9 +20,10 @@ from mailhub.feedback import by_hand
 from mailhub.feedback.models import Callback, CallbackURL, IncomingMail, Mailbox, ParkedReport
 from mailhub.lib import clock
 from mailhub.lib.charts import grouped
+from mailhub.lib.counts import MANY, count_to, in_words
 
-# Counting ends here; and so many mailboxes and relays are named.
-MANY, MOST_NAMED = 1_000, 5
+# So many mailboxes and relays are named.
+MOST_NAMED = 5
 # A service that says nothing of so many mails in a row, for so long, does not call back any more. Older mails than the last tell no more.
 STRANGE, PATIENCE, LONG_AGO = 500, timedelta(days=1), timedelta(days=7)
 
@@ -83,10 +83,6 @@ def open_count() -> int:
     return found
 
 
-def count(rows: QuerySet[Any]) -> int:
-    return rows[: MANY + 1].count()
-
-
 def needs(request: HttpRequest) -> Iterator[Need]:
     """As far as this person may look there."""
     may = request.user.has_perm
@@ -97,23 +93,23 @@ def needs(request: HttpRequest) -> Iterator[Need]:
             yield Need(words % about, reverse("admin:feedback_mailbox_change", args=[mailbox.pk]), "bad")
     if may("relays.change_relay"):
         yield from _about_callbacks()
-    if may("feedback.view_incomingmail") and (number := count(mails())):
+    if may("feedback.view_incomingmail") and (number := count_to(mails())):
         words = ngettext(
             "%(n)s mail came back that could not be matched or read.", "%(n)s mails came back that could not be matched or read.", number
         )
-        yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_incomingmail_changelist") + "?open=open")
-    if may("feedback.view_parkedreport") and (number := count(parked())):
+        yield Need(words % {"n": in_words(number)}, reverse("admin:feedback_incomingmail_changelist") + "?open=open")
+    if may("feedback.view_parkedreport") and (number := count_to(parked())):
         words = ngettext(
             "%(n)s event was told by services for which no mail was found.",
             "%(n)s events were told by services for which no mail was found.",
             number,
         )
-        yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_parkedreport_changelist") + "?status__exact=kept")
-    if may("feedback.view_callback") and (number := count(stuck())):
+        yield Need(words % {"n": in_words(number)}, reverse("admin:feedback_parkedreport_changelist") + "?status__exact=kept")
+    if may("feedback.view_callback") and (number := count_to(stuck())):
         words = ngettext(
             "%(n)s callback was set aside: recording it failed.", "%(n)s callbacks were set aside: recording them failed.", number
         )
-        yield Need(words % {"n": number_words(number)}, reverse("admin:feedback_callback_changelist") + "?status__exact=stuck", "bad")
+        yield Need(words % {"n": in_words(number)}, reverse("admin:feedback_callback_changelist") + "?status__exact=stuck", "bad")
 
 
 def _about_callbacks() -> Iterator[Need]:
@@ -132,7 +128,3 @@ def _about_callbacks() -> Iterator[Need]:
         day = date_format(timezone.localtime(url.last_at), "MONTH_DAY_FORMAT") if url.last_at else ""
         about = {"relay": url.relay, "n": grouped(taken), "day": day}
         yield Need(words % about, reverse("admin:feedback_callback_relay", args=[url.relay_id]))
-
-
-def number_words(number: int) -> str:
-    return f"{grouped(MANY)}+" if number > MANY else grouped(number)

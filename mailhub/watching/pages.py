@@ -27,6 +27,7 @@ from mailhub.delivery.pages import SERVES
 from mailhub.delivery.throughput import Counts
 from mailhub.lib import clock
 from mailhub.lib.charts import grouped, percent, shares
+from mailhub.lib.counts import MANY, count_to, in_words
 from mailhub.relays import limits
 from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay
 from mailhub.relays.pages import demand
@@ -37,8 +38,6 @@ from mailhub.watching.models import Channel, Deliverability, Rule, Step, Trouble
 
 # Of fewer tries, it is not said who does better.
 ENOUGH = 100
-# Waiting transactional mails are counted up to this number.
-MANY = 1_000
 
 
 # ----------------------------------------------------------------------------------------------------------------- deliverability
@@ -280,7 +279,7 @@ def health(now: datetime) -> list[dict[str, Any]]:
     open_batches = Batch.objects.filter(status__in=[Batch.Status.RUNNING, Batch.Status.PAUSED])
     campaign = open_batches.aggregate(n=Sum(F("waiting") + F("deferred")))["n"] or 0
     # In the order of the index, so that PostgreSQL reads as many and sorts none.
-    single = sources.transactional().order_by(*sources.LANE)[: MANY + 1].count()
+    single = count_to(sources.transactional().order_by(*sources.LANE))
     oldest = sources.oldest(Rule())
     served = workers.served(now)
     missing = [str(SERVES[queue]) for queue in workers.QUEUES if queue not in served]
@@ -295,7 +294,7 @@ def health(now: datetime) -> list[dict[str, Any]]:
         {
             "label": _("Waiting"),
             "icon": "clock",
-            "value": grouped(campaign + min(single, MANY)) + ("+" if single > MANY else ""),
+            "value": in_words(campaign + single, campaign + MANY),
             "words": _("transactional: due for %(time)s at most") % {"time": waited} if waited else _("no transactional mail is late"),
             "url": f"{page('delivery_message_changelist')}?state=waiting",
         },

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -12,6 +12,7 @@ from django_stubs_ext import StrOrPromise
 
 from mailhub.delivery import export, suppressions
 from mailhub.delivery.models import Message, Suppression
+from mailhub.delivery.search import midnight
 from mailhub.lib import addresses
 from mailhub.relays.models import Stream
 
@@ -110,7 +111,7 @@ class SuppressForm(forms.Form):
             return None
         if day < timezone.localdate():
             raise ValidationError(_("This day has passed. Choose one that is to come."))
-        return timezone.make_aware(datetime.combine(day + timedelta(days=1), time()))
+        return midnight(day + timedelta(days=1))
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}

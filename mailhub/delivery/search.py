@@ -27,7 +27,7 @@ class Span:
     def of_days(cls, first: str, last: str) -> Span:
         """The days of two dates as browsers write them, both within it. What is no date is open."""
         begin, end = _day(first), _day(last)
-        return cls(_midnight(begin) if begin else None, _midnight(end + timedelta(days=1)) if end else None)
+        return cls(midnight(begin) if begin else None, midnight(end + timedelta(days=1)) if end else None)
 
     def __bool__(self) -> bool:
         return bool(self.since or self.until)
@@ -51,7 +51,7 @@ def _day(text: str) -> date | None:
     return day if date(1970, 1, 1) <= day < date(9999, 1, 1) else None
 
 
-def _midnight(day: date) -> datetime:
+def midnight(day: date) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -17,7 +17,7 @@ from django.utils.translation import ngettext, pgettext
 
 from mailhub.delivery import formats, html, throughput, timeline
 from mailhub.delivery.models import Batch
-from mailhub.delivery.search import Span
+from mailhub.delivery.search import Span, midnight
 from mailhub.delivery.throughput import Counts
 from mailhub.lib.charts import grouped
 from mailhub.relays.models import Relay, Stream
@@ -51,10 +51,6 @@ def make(now: datetime) -> None:
 def title(week: date) -> str:
     days = {"first": date_format(week, "DATE_FORMAT"), "last": date_format(week + timedelta(days=6), "DATE_FORMAT")}
     return _("The week from %(first)s to %(last)s") % days
-
-
-def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +101,9 @@ class Week:
     @classmethod
     def of(cls, week: date) -> Week:
         """In the language that is in force."""
-        since, until = _midnight(week), _midnight(week + WEEK)
+        since, until = midnight(week), midnight(week + WEEK)
         # Index delivery_throughput_once: two ranges of it.
-        counted = [
-            throughput.between(start, end, "relay_key", "stream") for start, end in ((_midnight(week - WEEK), since), (since, until))
-        ]
+        counted = [throughput.between(start, end, "relay_key", "stream") for start, end in ((midnight(week - WEEK), since), (since, until))]
         relays = _relays(*counted)
         troubles = Trouble.objects.filter(Q(closed_at__isnull=True) | Q(closed_at__gte=since), opened_at__lt=until).select_related("rule")
         found = sorted(troubles, key=lambda trouble: (trouble.closed_at is not None, trouble.tone, -trouble.pk))

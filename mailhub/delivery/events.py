@@ -70,16 +70,8 @@ class Tally:
     def __init__(self) -> None:
         self.changes: dict[int, Counter[str]] = defaultdict(Counter)
 
-    def move(self, message: Message, to: str) -> None:
-        """Count `message`, whose status is still the old one, as `to`."""
-        before, after = COUNTER_OF[message.status], COUNTER_OF[to]
-        if message.batch_id and before != after:
-            change = self.changes[message.batch_id]
-            change[before] -= 1
-            change[after] += 1
-
-    def move_all(self, messages: Iterable[Message], to: str) -> None:
-        """The same of many."""
+    def move(self, messages: Iterable[Message], to: str) -> None:
+        """Count the messages, whose status is still the old one, as `to`."""
         after = COUNTER_OF[to]
         for (batch, status), count in Counter([(message.batch_id, message.status) for message in messages]).items():
             if batch and (before := COUNTER_OF[status]) != after:
@@ -254,7 +246,7 @@ def _move(made: Sequence[Event], tally: Tally) -> None:
         message = event.message
         claimed = CLAIMED_STATE.get(Event.Type(event.type))
         if claimed and claimed in Message.MOVES[Message.Status(message.status)]:
-            tally.move(message, claimed)
+            tally.move([message], claimed)
             # A worker that holds it finds that it does not any more.
             message.status, message.reply, message.settled_at, message.lease = claimed, event.detail, event.at, None
             moved[message.pk] = message

@@ -31,7 +31,7 @@ from mailhub.delivery import events, guard, suppressions, throughput
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Worker
 from mailhub.delivery.workers import FRESH
 from mailhub.lib import addresses, clock, tasks
-from mailhub.lib.lookups import among
+from mailhub.lib.lookups import among, in_turn
 from mailhub.relays import destinations, limits, routing, shaping
 from mailhub.relays.base import Reply
 from mailhub.relays.models import OTHER, Relay, Route, Stream
@@ -231,10 +231,11 @@ def renew(lease: Lease) -> datetime:
     return now
 
 
-RENEW = """
+_RENEW = """
 UPDATE delivery_lease SET expires_at = clock_timestamp() + %s::interval
-WHERE id = %s AND expires_at > clock_timestamp() RETURNING clock_timestamp()
+WHERE id = %s AND expires_at > clock_timestamp() RETURNING {found}
 """
+RENEW = _RENEW.format(found="clock_timestamp()")
 
 
 def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None, reached: Reached | None = None) -> list[Message]:
@@ -315,7 +316,7 @@ def _hold(lease: Lease, messages: Sequence[Message], now: datetime, tally: event
         Message.objects.filter(among("pk", {*keys(messages)} - {*keys(fresh)})).update(**claimed)
     # Past Django's descriptors, which look for a lease and a relay that the message may have at hand: it was just read, and has none.
     held = {"status": Status.CLAIMED, "lease_id": lease.pk, "relay_id": lease.relay_id}
-    tally.move_all(messages, Status.CLAIMED)
+    tally.move(messages, Status.CLAIMED)
     for message in messages:
         message.__dict__.update(held, attempts=message.attempts + 1)
 
@@ -434,19 +435,8 @@ def _waiting_refs() -> dict[int, list[int]]:
     return refs
 
 
-_FIRST_REF = """
-SELECT sender_id, source_ref FROM delivery_message WHERE stream = 'transactional' AND status IN ('queued', 'deferred') {after}
-ORDER BY sender_id, source_ref LIMIT 1
-"""
-WAITING_REFS = f"""
-WITH RECURSIVE line AS (
-    ({_FIRST_REF.format(after="")})
-    UNION ALL
-    SELECT following.* FROM line CROSS JOIN LATERAL (
-        {_FIRST_REF.format(after="AND (sender_id, source_ref) > (line.sender_id, line.source_ref)")}
-    ) AS following
-) SELECT sender_id, source_ref FROM line
-"""  # noqa: S608  of the words above
+_REF = ("sender_id", "source_ref")
+WAITING_REFS = in_turn("delivery_message", _REF, _REF, "stream = 'transactional' AND status IN ('queued', 'deferred')")
 
 
 def _senders(among: Collection[int], route: int, is_default: bool) -> QuerySet[Sender, tuple[int, str, str, int | None]]:
@@ -679,8 +669,7 @@ def _end(messages: Sequence[Message], status: str, event: str, why: str, now: da
     """Settle messages that the caller has locked, without an attempt; the caller writes the tally, last of all."""
     if not messages:
         return
-    for message in messages:
-        tally.move(message, status)
+    tally.move(messages, status)
     Message.objects.filter(pk__in=[message.pk for message in messages]).update(status=status, lease=None, reply=why[:500], settled_at=now)
     events.write(Event(message=message, type=event, at=now, detail=why[:500]) for message in messages)
 
@@ -703,14 +692,11 @@ def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
 
 
 # The lease is renewed, and its row locked, before the first of its messages is: it is what the others are joined to.
-MARK = """
-WITH held AS (
-    UPDATE delivery_lease SET expires_at = clock_timestamp() + %s::interval
-    WHERE id = %s AND expires_at > clock_timestamp() RETURNING id
-)
+MARK = f"""
+WITH held AS ({_RENEW.format(found="id")})
 UPDATE delivery_message AS message SET status = 'sending' FROM held
 WHERE message.id = ANY (%s::bigint[]) AND COALESCE(message.lease_id, 0) = held.id AND message.status = 'claimed'
-"""
+"""  # noqa: S608  of the words above
 
 
 def _mark_set(lease: Lease, messages: Sequence[Message]) -> int:
@@ -832,7 +818,7 @@ def _store(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> None:
     tally = events.Tally()
     for status in {outcome.status for outcome in outcomes}:
         moved = [outcome.message for outcome in outcomes if outcome.status == status]
-        tally.move_all(moved if len(stored) == len(outcomes) else [message for message in moved if message.id in stored], status)
+        tally.move(moved if len(stored) == len(outcomes) else [message for message in moved if message.id in stored], status)
     if len(stored) < len(outcomes):
         # Stored before, and only the answer to the commit got lost; or a report was quicker, and its state stands.
         left = [outcome for outcome in outcomes if outcome.message.pk not in stored]
@@ -1033,7 +1019,7 @@ def _store_late(lease: Lease, outcomes: Sequence[Outcome]) -> None:
         told.append(outcome)
         if outcome.status == Status.UNKNOWN:
             continue
-        tally.move(message, outcome.status)
+        tally.move([message], outcome.status)
         Message.objects.filter(pk=message.pk).update(
             status=outcome.status,
             next_attempt_at=outcome.next_attempt_at or message.next_attempt_at,
@@ -1063,8 +1049,7 @@ def release(lease: Lease, messages: Sequence[Message]) -> None:
     tally = events.Tally()
     for status in WAITING:
         back = [message for message in held if (message.attempts > 1) == (status == Status.DEFERRED)]
-        for message in back:
-            tally.move(message, status)
+        tally.move(back, status)
         Message.objects.filter(pk__in=[message.pk for message in back]).update(status=status, lease=None, attempts=F("attempts") - 1)
     tally.write()
 
@@ -1102,13 +1087,11 @@ def _reap(lease: Lease) -> int:
     quarantined = _("Quarantined: %(count)s workers died while preparing this mail.") % {"count": len(TOGETHER)}
     _end(poison, Status.FAILED, Event.Type.FAILED, quarantined, now, tally)
     _end(unknown, Status.UNKNOWN, Event.Type.UNKNOWN, died, now, tally)
-    for message in again:
-        tally.move(message, Status.QUEUED)
+    tally.move(again, Status.QUEUED)
     Message.objects.filter(pk__in=[message.pk for message in again]).update(
         status=Status.QUEUED, lease=None, lost_leases=F("lost_leases") + 1
     )
-    for message in repeat:
-        tally.move(message, Status.DEFERRED)
+    tally.move(repeat, Status.DEFERRED)
     Message.objects.filter(pk__in=[message.pk for message in repeat]).update(
         status=Status.DEFERRED, lease=None, repeated=True, next_attempt_at=now + REPEAT_AFTER
     )
@@ -1152,8 +1135,7 @@ def resend(messages: QuerySet[Message]) -> int:
     now = clock.now()
     held = list(resendable(messages).order_by("pk").select_for_update(of=("self",), no_key=True))
     tally = events.Tally()
-    for message in held:
-        tally.move(message, Status.QUEUED)
+    tally.move(held, Status.QUEUED)
     Message.objects.filter(pk__in=[message.pk for message in held]).update(
         status=Status.QUEUED, lost_leases=0, next_attempt_at=now, expires_at=now + LIFETIME[Stream.TRANSACTIONAL], settled_at=None
     )
@@ -1201,8 +1183,7 @@ def cancel(messages: QuerySet[Message]) -> int:
 
 def _cancel(held: Sequence[Message]) -> None:
     tally = events.Tally()
-    for message in held:
-        tally.move(message, Status.CANCELED)
+    tally.move(held, Status.CANCELED)
     Message.objects.filter(pk__in=[message.pk for message in held]).update(status=Status.CANCELED, settled_at=clock.now())
     tally.write()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +25,23 @@ class Among(Lookup[Any]):
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Sql:
         column, params = self.process_lhs(compiler, connection)
         return f"{column} = ANY (%s)", (*params, cast(Any, self.rhs))
+
+
+def in_turn(table: str, columns: Sequence[str], first: Sequence[str], where: str) -> str:
+    """A statement for PostgreSQL: of each combination of `first`, which an index on `columns` begins with, the first row in its order. One
+    probe of the index each, and none more for what lies behind it."""
+
+    def following(after: str = "") -> str:
+        return f"SELECT {', '.join(columns)} FROM {table} WHERE {where} {after} ORDER BY {', '.join(columns)} LIMIT 1"  # noqa: S608
+
+    further = f"AND ({', '.join(first)}) > ({', '.join(f'line.{name}' for name in first)})"
+    return f"""
+WITH RECURSIVE line AS (
+    ({following()})
+    UNION ALL
+    SELECT following.* FROM line CROSS JOIN LATERAL ({following(further)}) AS following
+) SELECT * FROM line
+"""  # noqa: S608  names of tables and columns
 
 
 def among(column: str, values: Iterable[int] | Iterable[str]) -> Among:

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 
 from mailhub.delivery import workers
 from mailhub.delivery.models import WAITING, Batch, Message, Worker
+from mailhub.lib.lookups import in_turn
 from mailhub.relays import limits, routing
 from mailhub.relays.models import IPCheck, Listing, Quota, Relay, RouteMember, Stream
 from mailhub.senders import verdicts
@@ -131,7 +132,7 @@ def lanes() -> list[tuple[int, int, str, datetime]]:
     Index delivery_message_lane: one probe for each, and none more for what waits behind it. On PostgreSQL in one statement."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(IN_TURN, [LANES])
+            cursor.execute(f"{IN_TURN} LIMIT %s", [LANES])
             return list(cursor.fetchall())
     found: list[tuple[int, int, str, datetime]] = []
     following = _first(transactional())
@@ -151,19 +152,7 @@ def _first(rows: QuerySet[Message]) -> tuple[int, int, str, datetime] | None:
     return rows.order_by(*LANE).values_list(*LANE).first()
 
 
-_NEXT = f"""
-SELECT {", ".join(LANE)} FROM delivery_message WHERE stream = 'transactional' AND status IN ('queued', 'deferred') {{after}}
-ORDER BY {", ".join(LANE)} LIMIT 1
-"""  # noqa: S608  of the words above
-IN_TURN = f"""
-WITH RECURSIVE lane AS (
-    ({_NEXT.format(after="")})
-    UNION ALL
-    SELECT following.* FROM lane CROSS JOIN LATERAL (
-        {_NEXT.format(after="AND (sender_id, source_ref, destination_id) > (lane.sender_id, lane.source_ref, lane.destination_id)")}
-    ) AS following
-) SELECT * FROM lane LIMIT %s
-"""  # noqa: S608  of the words above
+IN_TURN = in_turn("delivery_message", LANE, LANE[:3], "stream = 'transactional' AND status IN ('queued', 'deferred')")
 
 
 def transactional() -> QuerySet[Message]:

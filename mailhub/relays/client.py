@@ -171,7 +171,7 @@ class Client:
         if envelope.seven_bit is None:
             return envelope
         plain_addresses = envelope.mail_from.isascii() and envelope.rcpt_to.isascii()
-        too_much = "SMTPUTF8" not in self.offers and not _header(envelope.data).isascii()
+        too_much = "SMTPUTF8" not in self.offers and not header(envelope.data).isascii()
         if not plain_addresses or ("8BITMIME" in self.offers and not too_much):
             return envelope
         # Parsing a large mail takes a while, and other mails should not wait for it.
@@ -192,7 +192,7 @@ class Client:
             if "8BITMIME" not in offers:
                 refuse("5.6.3", _("The mail holds 8-bit text, and the server only takes 7-bit text."), Fault.CONTENT)
             mail += b" BODY=8BITMIME"
-        if not sender.isascii() or not recipient.isascii() or (eight_bit and not _header(data).isascii()):
+        if not sender.isascii() or not recipient.isascii() or (eight_bit and not header(data).isascii()):
             if "SMTPUTF8" not in offers:
                 problem = _("The server only takes addresses and header fields of ASCII letters: it does not offer SMTPUTF8.")
                 refuse("5.6.7", problem, Fault.POLICY)
@@ -285,7 +285,7 @@ def refuse(enhanced: str, why: str, fault: Fault) -> NoReturn:
     raise Refused(Reply(None, enhanced, why), fault)
 
 
-def _header(data: bytes) -> bytes:
+def header(data: bytes) -> bytes:
     return data[: data.find(b"\r\n\r\n")]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mailhub.relays.base import Envelope
+from mailhub.relays.client import header
 
 # The metadata's name.
 METADATA = "mailhub"
@@ -34,8 +35,7 @@ def marker(host: str) -> Marker | None:
 
 def _marked(envelope: Envelope, name: bytes, value: bytes) -> Envelope:
     """Above the signature, which does not name the field. A mail that has one is its sender's business."""
-    head = envelope.data[: envelope.data.find(b"\r\n\r\n")]
-    if not envelope.message or re.search(rb"^%b:" % re.escape(name), head, re.IGNORECASE | re.MULTILINE):
+    if not envelope.message or re.search(rb"^%b:" % re.escape(name), header(envelope.data), re.IGNORECASE | re.MULTILINE):
         return envelope
     line = b"%b: %b\r\n" % (name, value % envelope.message)
     seven_bit = envelope.seven_bit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -123,19 +123,20 @@ def shares(relay: Relay, at: datetime, openings: shaping.Openings | None = None)
         whole = list(group)
         able = [member for member in whole if member.relay.is_available(at)]
         for kind, key in product(kinds(whole), known.terms):
-            takers = _sharing(able, kind, key, relay, known.parked)
+            meant = _meant(whole, kind, key)
+            takers = _sharing(meant, able, key, relay, known.parked)
             total = sum(member.weight for member in takers)
             low = 0
             for member in takers:
                 if member.relay_id == relay.pk:
-                    choice = _choice(member, takers, [one for one in whole if not _unmet(one, kind, key)])
+                    choice = _choice(member, takers, meant)
                     found.setdefault((route.pk, route.default_for, low, low + member.weight, total, kind, choice), set()).add(key)
                 low += member.weight
     return [Share(*place[:5], frozenset(keys), *place[5:]) for place, keys in found.items()]
 
 
 def _choice(member: Member, takers: Sequence[Member], meant: Sequence[Member]) -> Choice:
-    """Why it is one of the takers. `meant`: all that are for such mail, whether they take any now or not."""
+    """Why it is one of the takers among the members meant."""
     if any(one not in takers for one in _takers(meant)):
         return Choice.STAND_IN
     if _is_choosy(member):
@@ -156,11 +157,12 @@ def places(route: Route, stream: str, sender: str, pool: int | None, destination
             member.relay.resting_until = max(until, member.relay.resting_until or until)
     kind = next(kind for kind in kinds(members) if kind.covers(stream, sender, pool))
     able = [member for member in members if member.relay.is_available(at)]
+    meant = _meant(members, kind, destination)
     found = []
     for member in members:
         # A relay has its own view of what is left alone, and claims by that.
         parked = shaping.Openings(member.relay, at).parked
-        takers = _sharing(able, kind, destination, member.relay, parked)
+        takers = _sharing(meant, able, destination, member.relay, parked)
         total = sum(taker.weight for taker in takers)
         if member in takers:
             found.append(Place(member, member.weight, total, None, None))
@@ -206,9 +208,16 @@ def _is_choosy(member: Member) -> bool:
     return bool(member.names_some or member.stream or member.senders)
 
 
-def _sharing(able: Iterable[Member], kind: Kind, key: str, relay: Relay, parked: Mapping[int, Mapping[str, bool]]) -> list[Member]:
-    """Those of the members whose relays take mail at all that share this one, as `relay` sees it."""
-    return _takers([member for member in able if not _unmet(member, kind, key) and _takes(member, key, relay, parked)])
+def _meant(members: Iterable[Member], kind: Kind, key: str) -> list[Member]:
+    """Those that are for such mail to the destination, whether they take any now or not."""
+    return [member for member in members if not _unmet(member, kind, key)]
+
+
+def _sharing(
+    meant: Iterable[Member], able: Collection[Member], key: str, relay: Relay, parked: Mapping[int, Mapping[str, bool]]
+) -> list[Member]:
+    """Those of the members meant, of which `able` are those whose relays take mail at all, that share this mail, as `relay` sees it."""
+    return _takers([member for member in meant if member in able and _takes(member, key, relay, parked)])
 
 
 def _unmet(member: Member, kind: Kind, key: str) -> Bar | None:

@@ -208,8 +208,6 @@ class Drain:
         self.watch = Watch(relay)
         #: marked, and waiting for a connection
         self.line = Line()
-        #: how many are marked and not settled
-        self.marked = 0
         self.outcomes: list[Outcome] = []
         self.rate = Rate()
         #: the relay took at least one connection; so many are being asked for
@@ -374,7 +372,7 @@ class Drain:
                 await wait(self.room)
                 continue
             limit = self.ready_limit
-            room = min(limit - len(self.line), WINDOW - self.marked)
+            room = min(limit - len(self.line), WINDOW - len(self.lease.marked))
             # A group at a time, and not one as each leaves.
             self.low = limit // 2
             if len(self.line) > self.low or room < 1:
@@ -401,7 +399,6 @@ class Drain:
         return self.shelf.take()
 
     def pass_on(self, group: list[Ready], marked: list[Message]) -> None:
-        self.marked += len(marked)
         ours = {message.id for message in marked}
         self.line.put([item for item in group if item.message.id in ours])
         for item in group:
@@ -432,8 +429,8 @@ class Drain:
                 if len(self.line) <= self.low:
                     self.room.set()
                 if self.is_closed(item):
-                    # Marked, but it goes back with the rest.
-                    self.marked -= 1
+                    # It goes back with the rest.
+                    self.lease.marked.discard(item.message.id)
                     self.shelf.end(item.message)
                 else:
                     await self.send(session, item)
@@ -564,7 +561,6 @@ class Drain:
             self.rate.note(len(group))
             if group:
                 await self.store(group)
-                self.marked -= sum(outcome.message.status == Status.SENDING for outcome in group)
                 self.room.set()
             if self.watch.has_news or (self.finished and self.watch.taken_by):
                 await self.notice()

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from mailhub.lib import clock, states, tokens
+from mailhub.lib.fields import KeysField
 from mailhub.relays.models import OTHER, Destination, Relay, Route, Stream
 from mailhub.relays.routing import Share
 from mailhub.senders.models import Sender
@@ -103,7 +104,7 @@ class Batch(models.Model):
     cursor = models.BigIntegerField(default=0, editable=False)
     filled = models.BooleanField(_("all recipients are in"), default=False)
     # Messages by state; queue.py and events.py move them in the transaction that moves the messages. Their sum is the number of
-    # recipients accepted, always; `waiting` are the queued, claimed and sending ones.
+    # recipients accepted, always; `waiting` are the queued and claimed ones.
     waiting = models.PositiveIntegerField(_("waiting"), default=0)
     deferred = models.PositiveIntegerField(_("deferred"), default=0)
     sent = models.PositiveIntegerField(_("sent"), default=0)
@@ -163,6 +164,9 @@ class Lease(models.Model):
     connections = models.PositiveSmallIntegerField(_("connections"))
     started_at = models.DateTimeField(_("started"))
     expires_at = models.DateTimeField(_("runs out"))
+    # The durable mark: keys of those of its messages that may have left (queue.mark()). Here and not with each message, so that a mark
+    # costs one small write, however many messages it is of.
+    marked = KeysField(default=set, editable=False)
 
     class Meta:
         verbose_name = _("running drain")
@@ -195,8 +199,7 @@ class Message(models.Model):
     class Status(models.TextChoices):
         QUEUED = "queued", _("queued")  # waits for its turn
         DEFERRED = "deferred", _("deferred")  # was refused for now; waits for next_attempt_at
-        CLAIMED = "claimed", _("being prepared")  # a drain holds it; nothing of it has left
-        SENDING = "sending", _("being handed over")  # may have left from here on: the durable mark before the final dot
+        CLAIMED = "claimed", _("being handed over")  # a drain holds it; whether it may have left is noted with its lease
         SENT = "sent", _("accepted by relay")  # a relay answered 2xx; no more is known
         DELIVERED = "delivered", _("delivered")  # a report says that the recipient's server has it
         BOUNCED = "bounced", _("bounced")  # the recipient's address refused it
@@ -212,8 +215,7 @@ class Message(models.Model):
     MOVES: ClassVar = {
         Status.QUEUED: {Status.CLAIMED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
         Status.DEFERRED: {Status.CLAIMED, Status.SENT, Status.QUEUED, Status.SUPPRESSED, Status.FAILED, Status.CANCELED, *REPORTED},
-        Status.CLAIMED: {Status.SENDING, Status.QUEUED, Status.DEFERRED, Status.FAILED, *REPORTED},
-        Status.SENDING: {Status.SENT, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN, *REPORTED},
+        Status.CLAIMED: {Status.SENT, Status.FAILED, Status.DEFERRED, Status.QUEUED, Status.UNKNOWN, *REPORTED},
         Status.SENT: {Status.FAILED, *REPORTED},
         Status.DELIVERED: {Status.BOUNCED, Status.COMPLAINED},
         Status.BOUNCED: {Status.COMPLAINED},
@@ -296,7 +298,6 @@ class Message(models.Model):
                         "queued",
                         "deferred",
                         "claimed",
-                        "sending",
                         "sent",
                         "delivered",
                         "bounced",
@@ -310,10 +311,9 @@ class Message(models.Model):
                 name="delivery_message_status",
             ),  # fmt: skip
             models.CheckConstraint(condition=Q(stream__in=["transactional", "campaign"]), name="delivery_message_stream"),
-            # What a lease holds is claimed or sending, and only that.
+            # What a lease holds is claimed, and only that.
             models.CheckConstraint(
-                condition=Q(lease__isnull=False, status__in=["claimed", "sending"])
-                | (Q(lease__isnull=True) & ~Q(status__in=["claimed", "sending"])),
+                condition=Q(lease__isnull=False, status="claimed") | (Q(lease__isnull=True) & ~Q(status="claimed")),
                 name="delivery_message_lease",
             ),
             models.CheckConstraint(condition=Q(stream="transactional") | Q(batch__isnull=False), name="delivery_message_campaign_batch"),
@@ -333,7 +333,7 @@ class Message(models.Model):
                 name="delivery_message_waiting",
                 condition=Q(status__in=["queued", "deferred"], stream="campaign"),
             ),
-            # queue.mark(), queue.settle(), queue.reap(): what a lease holds.
+            # queue.reap(): what a lease holds.
             models.Index(fields=["lease"], name="delivery_message_leased", condition=Q(lease__isnull=False)),
             # The pages and retention of finished mails: the messages of one transactional content.
             models.Index(fields=["content"], name="delivery_message_content", condition=Q(stream="transactional")),
@@ -373,14 +373,13 @@ class Message(models.Model):
 
 WAITING = (Message.Status.QUEUED, Message.Status.DEFERRED)
 # States that still lead on by themselves.
-OPEN = (*WAITING, Message.Status.CLAIMED, Message.Status.SENDING)
+OPEN = (*WAITING, Message.Status.CLAIMED)
 
 # The counter of Batch in which a message of each state is counted.
 COUNTER_OF: dict[str, str] = {
     Message.Status.QUEUED: "waiting",
     Message.Status.CLAIMED: "waiting",
-    Message.Status.SENDING: "waiting",
-    **{status: status.value for status in Message.Status if status not in ("queued", "claimed", "sending")},
+    **{status: status.value for status in Message.Status if status not in ("queued", "claimed")},
 }
 COUNTERS = tuple(dict.fromkeys(COUNTER_OF.values()))
 

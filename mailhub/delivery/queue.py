@@ -30,7 +30,7 @@ from django_stubs_ext import StrOrPromise
 from mailhub.delivery import events, guard, suppressions, throughput
 from mailhub.delivery.models import WAITING, Attempt, Batch, Content, Event, Lease, Message, Slot, Worker
 from mailhub.delivery.workers import FRESH
-from mailhub.lib import addresses, clock, tasks
+from mailhub.lib import addresses, clock, fields, tasks
 from mailhub.lib.lookups import among, in_turn
 from mailhub.relays import destinations, limits, routing, shaping
 from mailhub.relays.base import Reply
@@ -216,26 +216,26 @@ def slots(lease: Lease) -> dict[str, dict[str, int]]:
 
 
 def renew(lease: Lease) -> datetime:
-    """Hold the lease for another LEASE; returns the database's time. Locks its row until the transaction ends. Raises LeaseLost."""
+    """Hold the lease for another LEASE, and store what is marked; returns the database's time. Locks its row until the transaction ends.
+    Raises LeaseLost."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(RENEW, [f"{LEASE.total_seconds()} s", lease.pk])
+            cursor.execute(RENEW, [f"{LEASE.total_seconds()} s", fields.joined(lease.marked), lease.pk])
             renewed = cursor.fetchone()
         if not renewed:
             raise LeaseLost
         moment: datetime = renewed[0]
         return moment
     now = clock.now()
-    if not Lease.objects.filter(pk=lease.pk, expires_at__gt=now).update(expires_at=now + LEASE):
+    if not Lease.objects.filter(pk=lease.pk, expires_at__gt=now).update(expires_at=now + LEASE, marked=lease.marked):
         raise LeaseLost
     return now
 
 
-_RENEW = """
-UPDATE delivery_lease SET expires_at = clock_timestamp() + %s::interval
-WHERE id = %s AND expires_at > clock_timestamp() RETURNING {found}
+RENEW = """
+UPDATE delivery_lease SET expires_at = clock_timestamp() + %s::interval, marked = %s
+WHERE id = %s AND expires_at > clock_timestamp() RETURNING clock_timestamp()
 """
-RENEW = _RENEW.format(found="clock_timestamp()")
 
 
 def claim(lease: Lease, limit: int, room: Mapping[str, int] | None = None, reached: Reached | None = None) -> list[Message]:
@@ -678,38 +678,13 @@ def mark(lease: Lease, messages: Sequence[Message]) -> list[Message]:
     """The durable mark: from its commit on, these may have left. Returns those that are marked: all of them, but for one of which a report
     says meanwhile that it arrived on an earlier try. Raises LeaseLost; the others are not to be handed over.
 
-    By primary key: 17 us of PostgreSQL's time a message, most of it for five indexes, in groups of 250."""
-    count = _mark_set(lease, messages) if connection.vendor == "postgresql" else _mark_each(lease, messages)
-    marked = list(messages)
-    if count < len(messages):
-        if not Lease.objects.filter(pk=lease.pk, expires_at__gt=clock.now()).exists():
-            raise LeaseLost
-        pks = set(_held(lease, messages).filter(status=Status.SENDING).values_list("pk", flat=True))
-        marked = [message for message in messages if message.pk in pks]
-    for message in marked:
-        message.status = Status.SENDING
-    return marked
-
-
-# The lease is renewed, and its row locked, before the first of its messages is: it is what the others are joined to.
-MARK = f"""
-WITH held AS ({_RENEW.format(found="id")})
-UPDATE delivery_message AS message SET status = 'sending' FROM held
-WHERE message.id = ANY (%s::bigint[]) AND COALESCE(message.lease_id, 0) = held.id AND message.status = 'claimed'
-"""  # noqa: S608  of the words above
-
-
-def _mark_set(lease: Lease, messages: Sequence[Message]) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(MARK, [f"{LEASE.total_seconds()} s", lease.pk, _array(keys(messages))])
-        return int(cursor.rowcount)
-
-
-@transaction.atomic
-def _mark_each(lease: Lease, messages: Sequence[Message]) -> int:
-    """The same for SQLite."""
+    One row is written, the lease's, with the keys of all that is marked and has no outcome yet."""
+    tried = [message for message in messages if message.attempts > 1]
+    gone = {*keys(tried)} - set(_held(lease, tried).values_list("pk", flat=True)) if tried else set()
+    marked = [message for message in messages if message.id not in gone]
+    lease.marked |= {*keys(marked)}
     renew(lease)
-    return _held(lease, messages).filter(status=Status.CLAIMED).update(status=Status.SENDING)
+    return marked
 
 
 def _held(lease: Lease, messages: Iterable[Message]) -> QuerySet[Message]:
@@ -798,6 +773,7 @@ def settle(lease: Lease, outcomes: Sequence[Outcome]) -> None:
             _store(lease, outcomes, now)
         else:
             _store_late(lease, outcomes)
+    lease.marked -= {outcome.message.id for outcome in outcomes}
     if not now:
         raise LeaseLost
 
@@ -1065,9 +1041,10 @@ def reap() -> int:
     count = 0
     for lease in Lease.objects.filter(expires_at__lte=clock.now()):
         with transaction.atomic():
-            if Lease.objects.select_for_update(skip_locked=True).filter(pk=lease.pk, expires_at__lte=clock.now()).first():
-                count += _reap(lease)
-                lease.delete()
+            # As it is now: what is marked may have changed.
+            if held := Lease.objects.select_for_update(skip_locked=True).filter(pk=lease.pk, expires_at__lte=clock.now()).first():
+                count += _reap(held)
+                held.delete()
     return count
 
 
@@ -1079,7 +1056,7 @@ def _reap(lease: Lease) -> int:
     repeat: list[Message] = []
     unknown: list[Message] = []
     for message in lease.messages.order_by("pk").select_for_update(no_key=True):
-        if message.status == Status.CLAIMED:
+        if message.pk not in lease.marked:
             (again if message.lost_leases + 1 < len(TOGETHER) else poison).append(message)
         else:
             (repeat if message.stream == Stream.TRANSACTIONAL and not message.repeated else unknown).append(message)

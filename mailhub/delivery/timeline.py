@@ -165,8 +165,7 @@ def words(message: Message) -> str:
 
 SENTENCES = {
     Status.QUEUED: gettext_lazy("It waits for its turn."),
-    Status.CLAIMED: gettext_lazy("A worker is preparing it."),
-    Status.SENDING: gettext_lazy("It is being handed to the relay at this moment."),
+    Status.CLAIMED: gettext_lazy("It is being handed to the relay at this moment."),
     Status.SENT: gettext_lazy("The relay accepted it. Whether it reached the inbox is not known."),
     Status.DELIVERED: gettext_lazy("The recipient's server has it."),
     Status.BOUNCED: gettext_lazy("The recipient's address refused it."),

@@ -79,16 +79,16 @@ def make(content: Content, sender: Sender, relay: Relay) -> Make:
     def make(address: str = "hana@example.net", status: str = "queued", batch: Batch | None = None, **fields: Any) -> Message:
         stream = Stream.CAMPAIGN if batch else Stream.TRANSACTIONAL
         message = queue.new(stream, content=content, sender=sender, address=address, batch=batch, data={"name": "花", "code": "X"})
-        if status in ("claimed", "sending"):
+        if status == "claimed":
             fields["lease"] = Lease.objects.create(relay=relay, node="mx1", connections=2, started_at=NOW(), expires_at=NOW())
-        if status not in ("queued", "claimed", "sending"):
+        if status not in ("queued", "claimed"):
             fields.setdefault("relay", relay)
         message.status = status
         for name, value in fields.items():
             setattr(message, name, value)
         message.save()
         if batch:
-            counter = {"queued": "waiting", "claimed": "waiting", "sending": "waiting"}.get(status, status)
+            counter = {"queued": "waiting", "claimed": "waiting"}.get(status, status)
             setattr(batch, counter, getattr(batch, counter) + 1)
             batch.save()
         return message
@@ -198,19 +198,19 @@ def test_a_message_is_found_by_its_message_id(admin_client: Client, make: Make) 
 def test_messages_are_narrowed_by_state_stream_sender_relay_and_batch(
     admin_client: Client, make: Make, batch: Batch, sender: Sender, relay: Relay
 ) -> None:
-    for status in ("queued", "claimed", "sending", "sent", "bounced"):
+    for status in ("queued", "claimed", "sent", "bounced"):
         make(f"{status}@example.net", status, batch)
     make("failed@example.net", "failed")
     for asked, found in (
-        ({"state": "waiting"}, ["sending", "claimed", "queued"]),
+        ({"state": "waiting"}, ["claimed", "queued"]),
         ({"state": "failed"}, ["failed"]),
         ({"state": "bounced", "batch": batch.pk}, ["bounced"]),
-        ({"state": "waiting", "batch": batch.pk}, ["claimed", "queued", "sending"]),
-        ({"batch": batch.pk}, ["bounced", "claimed", "queued", "sending", "sent"]),
+        ({"state": "waiting", "batch": batch.pk}, ["claimed", "queued"]),
+        ({"batch": batch.pk}, ["bounced", "claimed", "queued", "sent"]),
         ({"stream__exact": "transactional"}, ["failed"]),
         ({"stream__exact": "transactional", "state": "sent"}, []),
-        ({"stream__exact": "campaign"}, ["bounced", "sent", "sending", "claimed", "queued"]),
-        ({"sender__id__exact": sender.pk}, ["failed", "bounced", "sent", "sending", "claimed", "queued"]),
+        ({"stream__exact": "campaign"}, ["bounced", "sent", "claimed", "queued"]),
+        ({"sender__id__exact": sender.pk}, ["failed", "bounced", "sent", "claimed", "queued"]),
         ({"relay__id__exact": relay.pk}, ["failed", "bounced", "sent"]),
         ({"state": "nonsense"}, []),
         ({"batch": "nonsense"}, []),
@@ -369,7 +369,7 @@ def test_what_is_to_come_is_told_and_what_keeps_it(make: Make, batch: Batch, rel
     assert ahead(waits)[1] == "All relays of the route “Everything” are paused."
     sender.disable()
     assert ahead(waits)[1] == "The sender news@tea.example is disabled."
-    assert ahead(make("now@example.net", "sending", relay=relay))[0] == "being handed over"
+    assert ahead(make("now@example.net", "claimed", relay=relay))[0] == "being handed over"
 
 
 @pytest.mark.parametrize("status", Message.Status.values)
@@ -500,7 +500,7 @@ def test_a_single_mail_that_has_left_goes_again_as_a_copy(admin_client: Client, 
     assert message.status == status and "A copy to" in text(admin_client.get(url(message)))
 
 
-@pytest.mark.parametrize("status", ["queued", "deferred", "claimed", "sending"])
+@pytest.mark.parametrize("status", ["queued", "deferred", "claimed"])
 def test_what_is_still_on_its_way_is_not_sent_again(admin_client: Client, make: Make, status: str) -> None:
     message = make(status=status)
     assert url(message, "resend") not in text(admin_client.get(url(message)))
@@ -564,7 +564,7 @@ def test_a_waiting_mail_is_withdrawn_after_a_question(admin_client: Client, make
     assert "Nothing was done" in text(admin_client.post(url(message, "withdraw"), follow=True))
 
 
-@pytest.mark.parametrize("status", ["claimed", "sending", "sent", "failed"])
+@pytest.mark.parametrize("status", ["claimed", "sent", "failed"])
 def test_what_no_longer_waits_is_not_withdrawn(admin_client: Client, make: Make, status: str) -> None:
     message = make(status=status)
     assert url(message, "withdraw") not in text(admin_client.get(url(message)))
@@ -815,7 +815,7 @@ def test_a_batch_is_paused_resumed_and_withdrawn(admin_client: Client, make: Mak
 
 def test_a_batch_leads_to_its_messages_by_state(admin_client: Client, make: Make, batch: Batch) -> None:
     make("a@example.net", "bounced", batch)
-    make("b@example.net", "sending", batch)
+    make("b@example.net", "claimed", batch)
     page = text(admin_client.get(url(batch)))
     for state, found in (("bounced", ["a@example.net"]), ("waiting", ["b@example.net"])):
         path = list_of("message", batch=batch.pk, state=state)
@@ -990,7 +990,7 @@ def test_the_page_says_what_to_do_when_no_worker_lives(admin_client: Client, rel
 def test_the_page_names_queues_that_nobody_serves(admin_client: Client, make: Make) -> None:
     for name in ("bulk", "maintenance"):
         Worker.objects.create(node="mx1:1", queue=name, started_at=NOW(), beat_at=NOW(), restarts=3, stopping=name == "bulk")
-    make(status="sending")
+    make(status="claimed")
     page = text(admin_client.get(list_of("worker")))
     assert "Nobody serves the queue Transactional mail." in page
     assert "No worker is running" not in page

@@ -201,8 +201,8 @@ class Life(RuleBasedStateMachine):
         assert {name: getattr(batch, name) for name in COUNTERS} == {name: rows[name] for name in COUNTERS}
         assert batch.status != "done" or batch.waiting == batch.deferred == 0
         for message in messages:
-            # Leases hold what is claimed or being sent, and nothing else.
-            assert (message.lease_id in leases) == (message.status in ("claimed", "sending"))
+            # Leases hold what is claimed, and nothing else.
+            assert (message.lease_id in leases) == (message.status == "claimed")
             # Every try was a claim, and nobody is tried for ever.
             assert message.attempts <= self.claims[message.pk]
             assert message.lost_leases < len(queue.TOGETHER)

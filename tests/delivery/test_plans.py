@@ -180,9 +180,8 @@ def test_whether_something_is_due(relay: Relay) -> None:
     assert_by(plans(lambda: queue.due(relay)), "delivery_message_lane", "delivery_message_waiting")
 
 
-def test_marking_and_settling(relay: Relay) -> None:
+def test_settling(relay: Relay) -> None:
     lease, messages = claimed(relay)
-    assert_by(plans(lambda: queue.mark(lease, messages)), "delivery_message_pkey")
     assert_by(plans(lambda: queue.settle(lease, [outcome(message) for message in messages])), "delivery_message_pkey")
 
 

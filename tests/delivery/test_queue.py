@@ -27,6 +27,7 @@ from tests.delivery.world import (
     make_relay,
     make_route,
     make_sender,
+    marked,
     outcome,
     post,
     states,
@@ -512,10 +513,26 @@ def test_who_was_only_beside_it_is_not_put_aside_in_its_place(relay: Relay, send
 def test_a_report_that_comes_before_the_mark_keeps_the_mail_back(relay: Relay, sender: Sender) -> None:
     """It was handed over on an earlier try whose reply got lost: it must not go twice."""
     one, other = post(sender, 2)
+    Message.objects.update(attempts=1)
     lease, found = claimed(relay)
     events.record(one, Event.Type.DELIVERED, at=clock.now())
     assert queue.mark(lease, found) == [other]
-    assert states(one, other) == ["delivered", "sending"]
+    assert states(one, other) == ["delivered", "claimed"]
+    assert marked() == {other.pk}
+
+
+def test_what_is_stored_is_not_marked_any_more(relay: Relay, sender: Sender) -> None:
+    one, other, third = post(sender, 3)
+    lease, found = claimed(relay)
+    queue.mark(lease, found[:2])
+    queue.settle(lease, [outcome(found[0], Status.DEFERRED, NOBODY, next_attempt_at=clock.now())])
+    again = queue.claim(lease, 1)
+    assert (again, marked()) == ([one], {other.pk})
+    queue.mark(lease, [third])
+    assert marked() == {other.pk, third.pk}
+    expire(lease)
+    queue.reap()
+    assert states(one, other, third) == ["queued", "deferred", "deferred"]
 
 
 # -------------------------------------------------------------------------------------------------------------------- settling
@@ -718,7 +735,7 @@ def test_an_outcome_that_comes_too_late_says_nothing_about_the_next_try(relay: R
     assert again == [message]
     with pytest.raises(LeaseLost):
         queue.settle(lease, [outcome(held)])
-    assert states(message) == ["sending"]
+    assert states(message) == ["claimed"]
     queue.settle(other, [outcome(again[0], Status.BOUNCED, NOBODY)])
     assert states(message) == ["bounced"]
 

@@ -129,7 +129,7 @@ def test_every_state_of_a_message_is_counted_once() -> None:
 
 @pytest.mark.parametrize(
     ("state", "leased", "allowed"),
-    [(state, leased, leased == (state in ("claimed", "sending"))) for state in Status.values for leased in (True, False)],
+    [(state, leased, leased == (state == "claimed")) for state in Status.values for leased in (True, False)],
 )
 def test_the_database_wants_a_lease_exactly_where_a_worker_holds_the_message(
     relay: Relay, sender: Sender, state: str, leased: bool, allowed: bool
@@ -178,10 +178,12 @@ class Walk:
         if batch := self.message.batch:
             Batch.objects.filter(pk=batch.pk).update(**{"waiting": 0, COUNTER_OF[Status(state)]: 1})
         self.message.refresh_from_db()
+        if life.marked:
+            queue.mark(self.lease, [self.message])
 
     @property
     def held(self) -> bool:
-        return self.state in ("claimed", "sending")
+        return self.state == "claimed"
 
     def settle(self, status: Message.Status) -> None:
         later = clock.now() + timedelta(minutes=1)
@@ -201,9 +203,7 @@ class Walk:
         queue.claim(self.lease, 1)
 
     def befall(self) -> dict[str, Callable[[], object]]:
-        # Of a message that is only claimed, no more is known than whether its mail could be made.
-        made = [Status.BOUNCED, Status.FAILED, Status.DEFERRED]
-        outcomes = [*made, Status.SENT, Status.QUEUED, Status.UNKNOWN] if self.state != "claimed" else made
+        outcomes = [Status.BOUNCED, Status.FAILED, Status.DEFERRED, Status.SENT, Status.QUEUED, Status.UNKNOWN]
         return {
             "claim": lambda: queue.claim(self.lease, 1),
             "expire": self.expire,
@@ -228,10 +228,17 @@ class Life:
     lost: int = 0
     repeated: bool = False
     attempts: int = 1
+    marked: bool = True
 
 
 # Where what happens depends on more than the state.
-LIVES = [Life("campaign"), Life("transactional"), Life("transactional", lost=len(queue.TOGETHER) - 1, repeated=True, attempts=2)]
+LIVES = [
+    Life("campaign"),
+    Life("campaign", marked=False),
+    Life("transactional"),
+    Life("transactional", lost=len(queue.TOGETHER) - 1, repeated=True, attempts=2),
+    Life("transactional", lost=len(queue.TOGETHER) - 1, marked=False),
+]
 
 
 class Undo(Exception):

@@ -111,6 +111,11 @@ def expire(lease: Lease) -> None:
     Lease.objects.filter(pk=lease.pk).update(expires_at=clock.now() - timedelta(seconds=1))
 
 
+def marked() -> set[int]:
+    """Keys of the messages that would be taken for handed over, were all workers killed now."""
+    return {pk for lease in Lease.objects.all() for pk in lease.messages.values_list("pk", flat=True) if pk in lease.marked}
+
+
 def states(*messages: Message) -> list[str]:
     found = dict(Message.objects.filter(pk__in=[message.pk for message in messages]).values_list("pk", "status"))
     return [found[message.pk] for message in messages]

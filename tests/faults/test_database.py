@@ -29,7 +29,7 @@ def outage(hub: Hub, points: int, seconds: float) -> None:
     hub.start()
     for point in sorted(hub.chance.sample(range(1, recipients * 8 // 10), points)):
         until(lambda point=point: len(server.mails) >= point)
-        marked = Message.objects.filter(status="sending").count()
+        marked = len(world.marked())
         seen = len(server.mails)
         hub.crash_database()
         try:
@@ -80,7 +80,7 @@ def test_an_outcome_whose_commit_fails_is_stored_later(hub: Hub, table: str) -> 
     # Claims and the first marks go through, and then the disk is full.
     server.answers("dot", Delay(1))
     hub.start()
-    until(lambda: Message.objects.filter(status="sending").exists() and not Message.objects.filter(status="queued").exists())
+    until(lambda: world.marked() and not Message.objects.filter(status="queued").exists())
     with hub.database_refuses(table, at_commit=True):
         until(lambda: server.mails)
         time.sleep(1)

@@ -54,9 +54,7 @@ def crowd(hub: Hub) -> None:
 
 
 def nothing_more(hub: Hub) -> bool:
-    return not Message.objects.filter(status__in=["claimed", "sending"]).exists() and bool(
-        Quota.objects.filter(relay__resting_until__isnull=False).exists()
-    )
+    return not Message.objects.filter(status="claimed").exists() and bool(Quota.objects.filter(relay__resting_until__isnull=False).exists())
 
 
 def test_workers_whose_clocks_are_wrong_share_the_work_as_if_they_were_right(hub: Hub) -> None:

@@ -2,6 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
+import mailhub.lib.fields
 import uuid
 from django.db import migrations, models
 
@@ -89,6 +90,7 @@ class Migration(migrations.Migration):
                 ('connections', models.PositiveSmallIntegerField(verbose_name='connections')),
                 ('started_at', models.DateTimeField(verbose_name='started')),
                 ('expires_at', models.DateTimeField(verbose_name='runs out')),
+                ('marked', mailhub.lib.fields.KeysField(default=set, editable=False)),
                 ('relay', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='leases', to='relays.relay', verbose_name='relay')),
             ],
             options={
@@ -102,7 +104,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('stream', models.CharField(choices=[('transactional', 'transactional'), ('campaign', 'campaign')], max_length=15, verbose_name='stream')),
-                ('status', models.CharField(choices=[('queued', 'queued'), ('deferred', 'deferred'), ('claimed', 'being prepared'), ('sending', 'being handed over'), ('sent', 'accepted by relay'), ('delivered', 'delivered'), ('bounced', 'bounced'), ('complained', 'complained'), ('failed', 'failed'), ('suppressed', 'suppressed'), ('unknown', 'outcome unknown'), ('canceled', 'withdrawn')], default='queued', max_length=10, verbose_name='status')),
+                ('status', models.CharField(choices=[('queued', 'queued'), ('deferred', 'deferred'), ('claimed', 'being handed over'), ('sent', 'accepted by relay'), ('delivered', 'delivered'), ('bounced', 'bounced'), ('complained', 'complained'), ('failed', 'failed'), ('suppressed', 'suppressed'), ('unknown', 'outcome unknown'), ('canceled', 'withdrawn')], default='queued', max_length=10, verbose_name='status')),
                 ('address', models.CharField(max_length=320, verbose_name='recipient')),
                 ('destination', models.ForeignKey(db_constraint=False, db_default='other', db_index=False, default='other', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='relays.destination', verbose_name='destination')),
                 ('recipient_ref', models.BigIntegerField(blank=True, null=True)),
@@ -256,7 +258,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='message',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'deferred', 'claimed', 'sending', 'sent', 'delivered', 'bounced', 'complained', 'failed', 'suppressed', 'unknown', 'canceled'])), name='delivery_message_status'),
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'deferred', 'claimed', 'sent', 'delivered', 'bounced', 'complained', 'failed', 'suppressed', 'unknown', 'canceled'])), name='delivery_message_status'),
         ),
         migrations.AddConstraint(
             model_name='message',
@@ -264,7 +266,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='message',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('lease__isnull', False), ('status__in', ['claimed', 'sending'])), models.Q(('lease__isnull', True), models.Q(('status__in', ['claimed', 'sending']), _negated=True)), _connector='OR'), name='delivery_message_lease'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('lease__isnull', False), ('status', 'claimed')), models.Q(('lease__isnull', True), models.Q(('status', 'claimed'), _negated=True)), _connector='OR'), name='delivery_message_lease'),
         ),
         migrations.AddConstraint(
             model_name='message',

@@ -341,6 +341,11 @@ class Campaign(models.Model):
     launched_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", editable=False, verbose_name=_("launched by")
     )
+    # Whose key wrote it over the API, by the upper package's number; 0: staff. The same idempotency key again makes no second campaign, and
+    # with another request (its SHA-256) is an error.
+    source_ref = models.BigIntegerField(default=0, db_default=0, editable=False)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=100, blank=True, default="", db_default="", editable=False)
+    digest = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     # When its batch last grew, or was last asked to. tasks.tick() takes a long silence for a lost wake-up.
     filling_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -359,6 +364,9 @@ class Campaign(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(status="scheduled") | Q(scheduled_at__isnull=False), name="campaigns_campaign_scheduled_at"
+            ),
+            models.UniqueConstraint(
+                fields=["source_ref", "idempotency_key"], name="campaigns_campaign_once", condition=~Q(idempotency_key="")
             ),
         ]
         indexes: ClassVar = [

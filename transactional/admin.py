@@ -33,11 +33,11 @@ View = Callable[..., HttpResponseBase]
 class ProjectAdmin(ExplainedDeletion[Project]):
     lead = _("Sites that hand mail in, the senders they may use, and what lets them in.")
     empty_hint = _("A project is a site that sends mail through MailHub: orders, registrations, password resets.")
-    list_display = ("name", "sender_count", "credential_count", "used_at")
+    list_display = ("name", "stream", "sender_count", "credential_count", "used_at")
     search_fields = ("name",)
     form = ProjectForm
     fieldsets = (
-        (None, {"fields": ("name", "senders")}),
+        (None, {"fields": ("name", "stream", "senders")}),
         (_("From"), {"fields": ("from_policy", "default_sender")}),
         (_("Limits"), {"fields": (("limit_minute", "limit_day"), "keep_bodies_days")}),
         (_("Switched off"), {"fields": ("muted",)}),

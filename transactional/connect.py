@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -12,6 +15,8 @@ from django.utils.translation import gettext as _
 BLANK = "…"
 # Whom the test mails below are for.
 YOU = "you@example.com"
+# Of the HTTP API.
+SUBSCRIBE, CAMPAIGN = "lists/$LIST/subscribe", "campaigns/$CAMPAIGN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,44 @@ class Access:
             Program("client", "Django, mailhub-client", "settings.py", client(url, key, sender)),
             Program("curl", "curl, HTTP", _("a test from the command line"), curl(url, key, sender)),
         ]
+
+    @property
+    def by_campaigns(self) -> list[Program]:
+        """In the order in which they are done."""
+        key, sender, url = self.key or BLANK, self.sender or BLANK, settings.MAILHUB_PUBLIC_URL
+        campaign = {
+            "name": "First newsletter",
+            "from": sender,
+            "lists": ["$LIST"],
+            "subject": "News for {{ name }}",
+            "html": "<p>Dear {{ name }}, this is our first newsletter.</p>",
+        }
+        consent = {"email": YOU, "basis": "opt_in", "source": "sign-up form", "text": "Yes, send me the newsletter."}
+        return [
+            Program("lists", _("Find the list"), _("its id goes into $LIST"), asked(url, key, "lists")),
+            Program("subscribe", _("Subscribe somebody"), _("with the record of their consent"), asked(url, key, SUBSCRIBE, consent)),
+            Program(
+                "campaign", _("Make a campaign"), _("its id goes into $CAMPAIGN"), asked(url, key, "campaigns", campaign, "newsletter-1")
+            ),
+            Program("test", _("Send a test"), _("to the sender's own address"), asked(url, key, f"{CAMPAIGN}/test", {"to": [sender]})),
+            Program(
+                "start",
+                _("Send the campaign"),
+                _("to everybody on the list whose consent is on record"),
+                asked(url, key, f"{CAMPAIGN}/start", {}),
+            ),
+        ]
+
+
+def asked(url: str, key: str, path: str, body: Mapping[str, Any] | None = None, idempotency_key: str = "") -> str:
+    """A line of curl for the HTTP API. $LIST and $CAMPAIGN are the shell's."""
+    headers = [f"Authorization: Bearer {key}"]
+    if idempotency_key:
+        headers.append(f"Idempotency-Key: {idempotency_key}")
+    if body is not None:
+        headers.append("Content-Type: application/json")
+    said = "" if body is None else f" -d {shlex.quote(json.dumps(body, ensure_ascii=False))}".replace("$LIST", "'$LIST'")
+    return f"curl {url}/api/v1/{path} {' '.join(f'-H {shlex.quote(header)}' for header in headers)}{said}"
 
 
 def wordpress(host: str, port: int, tls: bool, user: str, password: str, sender: str) -> str:
@@ -255,8 +298,4 @@ def client(url: str, key: str, sender: str) -> str:
 
 
 def curl(url: str, key: str, sender: str) -> str:
-    mail = f'{{"from": "{sender}", "to": ["{YOU}"], "subject": "Test", "text": "Hello"}}'
-    return (
-        f"curl {url}/api/v1/messages -H {shlex.quote(f'Authorization: Bearer {key}')} -H 'Content-Type: application/json'"
-        f" -d {shlex.quote(mail)}"
-    )
+    return asked(url, key, "messages", {"from": sender, "to": [YOU], "subject": "Test", "text": "Hello"})

@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from mailhub.lib import addresses
-from mailhub.lib.api import USUAL, Scope
+from mailhub.lib.api import USUAL, USUAL_OF_CAMPAIGNS, Scope
 from mailhub.lib.headers import one_line
+from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
 from transactional.models import Credential, Project, Template
 
@@ -114,11 +115,28 @@ class TestForm(forms.Form):
 
 
 class ProjectForm(forms.ModelForm[Project]):
+    stream = forms.ChoiceField(
+        label=_("Stream"),
+        choices=[
+            (
+                Stream.TRANSACTIONAL,
+                _("transactional: orders, registrations, password resets, each for one person; before campaigns, without consent"),
+            ),
+            (
+                Stream.CAMPAIGN,
+                _("campaign: newsletters to lists, with consent and a way out, handed in over the API; other mail is refused"),
+            ),
+        ],
+        initial=Stream.TRANSACTIONAL,
+        widget=forms.RadioSelect,
+        help_text=Project._meta.get_field("stream").help_text,
+    )
+
     class Meta:
         model = Project
         fields = (
-            "name", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "suppression_scope", "keep_bodies_days",
-            "muted", "tracks_opens", "tracks_clicks",
+            "name", "stream", "senders", "from_policy", "default_sender", "limit_minute", "limit_day", "suppression_scope",
+            "keep_bodies_days", "muted", "tracks_opens", "tracks_clicks",
         )  # fmt: skip
         widgets: ClassVar = {
             "from_policy": forms.RadioSelect,
@@ -191,7 +209,11 @@ class CredentialForm(forms.ModelForm[Credential]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["scopes"] = self.instance.scopes or [scope.value for scope in USUAL]
+        campaigns = self.instance.project.stream == Stream.CAMPAIGN
+        self.initial["scopes"] = self.instance.scopes or [scope.value for scope in (USUAL_OF_CAMPAIGNS if campaigns else USUAL)]
+        if campaigns:
+            # Campaigns come by the HTTP API alone.
+            del self.fields["kind"]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -213,6 +235,6 @@ class IssuedCredentialForm(CredentialForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        del self.fields["kind"]
+        self.fields.pop("kind", None)
         if self.instance.kind == Credential.Kind.SMTP:
             del self.fields["scopes"]

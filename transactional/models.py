@@ -24,12 +24,13 @@ from mailhub.delivery import formats, prepare
 from mailhub.delivery.formats import Format
 from mailhub.delivery.models import Content
 from mailhub.lib.headers import one_line
+from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
 from transactional import variables
 
 
 class Project(models.Model):
-    """A sibling site that hands mail in."""
+    """A sibling site that hands mail in, or one that has campaigns sent."""
 
     class FromPolicy(models.TextChoices):
         KEEP = "keep", _("as the site gives it; refused unless it is one of the senders")
@@ -42,6 +43,14 @@ class Project(models.Model):
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(_("name"), max_length=100, unique=True)
+    stream = models.CharField(
+        _("stream"),
+        max_length=15,
+        choices=Stream,
+        default=Stream.TRANSACTIONAL,
+        db_default=Stream.TRANSACTIONAL,
+        help_text=_("Of what it hands in. When it is changed, what waits already goes on as it was accepted."),
+    )
     senders = models.ManyToManyField(
         Sender, blank=True, related_name="projects", verbose_name=_("senders"), help_text=_("The From addresses that the site may use.")
     )
@@ -110,6 +119,7 @@ class Project(models.Model):
         verbose_name_plural = _("projects")
         ordering = ["name"]
         constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(stream__in=["transactional", "campaign"]), name="transactional_project_stream"),
             models.CheckConstraint(condition=Q(from_policy__in=["keep", "default", "force"]), name="transactional_project_policy"),
             models.CheckConstraint(condition=Q(suppression_scope__in=["all", "project"]), name="transactional_project_suppressions"),
         ]

@@ -113,7 +113,8 @@ def connect(request: HttpRequest, pk: int) -> HttpResponse:
     title = _("Connect “%(project)s”") % {"project": project}
     # Index transactional_submission_of.
     last = Submission.objects.filter(project=project).order_by("-pk").first()
-    context = {"project": project, "access": access, "own": own_process(sender), "sender": sender, "kinds": kinds, "last": last}
+    context = {"project": project, "campaigns": project.stream == Stream.CAMPAIGN, "access": access, "own": own_process(sender)}
+    context |= {"sender": sender, "kinds": kinds, "last": last}
     return page(request, "admin/transactional/connect_page.html", title, Project, **context)
 
 
@@ -141,7 +142,8 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
     demand(request, "transactional.add_credential")
     project = get_object_or_404(Project, pk=pk)
     # Who comes from the settings for SMTP wants a password.
-    kind = Credential.Kind.SMTP if request.GET.get("kind") == Credential.Kind.SMTP else Credential.Kind.API_KEY
+    by_smtp = project.stream == Stream.TRANSACTIONAL and request.GET.get("kind") == Credential.Kind.SMTP
+    kind = Credential.Kind.SMTP if by_smtp else Credential.Kind.API_KEY
     form = CredentialForm(request.POST or None, instance=Credential(project=project, kind=kind))
     if not form.is_valid():
         title = _("New credential for “%(project)s”") % {"project": project}

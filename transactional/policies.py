@@ -1,4 +1,5 @@
-"""From addresses that a project replaces by its default sender: always, or where the site gives one that it may not use."""
+"""What a project's settings make of its mail: refused by its stream; from the default sender in place of another From, always or where the
+site gives one that it may not use."""
 
 from __future__ import annotations
 
@@ -8,16 +9,30 @@ from email.parser import HeaderParser
 from email.utils import getaddresses
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 
 from mailhub.delivery import mime
 from mailhub.lib import addresses
+from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
 from transactional import contents
-from transactional.requests import Person, Request
+from transactional.models import Project
+from transactional.requests import Forbidden, Person, Request
 
 FIELD = re.compile(rb"\r\n(?![ \t])")
 # Signatures are over the From that was.
 REPLACED = (b"from", b"sender", b"dkim-signature")
+
+
+def not_its_stream(project: Project) -> Forbidden | None:
+    """Why the project hands in no mails, if it is one for campaigns: those want consent and a way out, which a mail does not bring."""
+    if project.stream == Stream.TRANSACTIONAL:
+        return None
+    return Forbidden(
+        "project",
+        _("The project %(project)s is for campaigns, and its mails are not taken.") % {"project": project},
+        _("Make a campaign (POST /api/v1/campaigns), or hand in mails such as orders by a project of their own."),
+    )
 
 
 def forced(request: Request, sender: Sender) -> Request:

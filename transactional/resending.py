@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from mailhub.delivery import events, queue
 from mailhub.delivery.models import Message
 from mailhub.lib import clock
-from transactional import limits, sending
+from transactional import limits, policies, sending
 from transactional.models import Project, Resend, Submission
 from transactional.requests import Conflict, Forbidden
 
@@ -36,7 +36,8 @@ def resend(message: Message, address: str, project: Project, who: str, key: str 
 
 
 def _copy(message: Message, address: str, project: Project, who: str) -> Message | None:
-    if isinstance(refusal := sending.usable(project, message.sender), Forbidden):
+    refusal = policies.not_its_stream(project) or sending.usable(project, message.sender)
+    if isinstance(refusal, Forbidden):
         raise refusal
     fitting, window = limits.take(project, [1])
     if not fitting and window:

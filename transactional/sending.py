@@ -99,6 +99,8 @@ def _looked_at(request: Request, senders: Senders, repeated: Repeated, templates
         digest = (request.digest or _digest(request, data)) if request.idempotency_key else ""
         if earlier := repeated.get(_once(request)):
             return _same(earlier, digest)
+        if request.project and (refusal := policies.not_its_stream(request.project)):
+            raise refusal
         request, sender = _from(request, senders)
         recipients = _recipients(request.recipients)
         version = None

@@ -93,6 +93,9 @@ class Migration(migrations.Migration):
                 ('tracks_clicks', models.BooleanField(db_default=True, default=True, help_text='Links in the HTML lead by way of MailHub, but for those with data-track="off".', verbose_name='track clicks')),
                 ('scheduled_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='scheduled for')),
                 ('problem', models.TextField(blank=True, editable=False, verbose_name='problem')),
+                ('source_ref', models.BigIntegerField(db_default=0, default=0, editable=False)),
+                ('idempotency_key', models.CharField(blank=True, db_default='', default='', editable=False, max_length=100, verbose_name='idempotency key')),
+                ('digest', models.CharField(blank=True, db_default='', default='', editable=False, max_length=64)),
                 ('filling_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
                 ('batch', models.OneToOneField(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='campaign', to='delivery.batch', verbose_name='batch')),
@@ -233,6 +236,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='campaign',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'scheduled'), _negated=True), ('scheduled_at__isnull', False), _connector='OR'), name='campaigns_campaign_scheduled_at'),
+        ),
+        migrations.AddConstraint(
+            model_name='campaign',
+            constraint=models.UniqueConstraint(condition=models.Q(('idempotency_key', ''), _negated=True), fields=('source_ref', 'idempotency_key'), name='campaigns_campaign_once'),
         ),
         migrations.AddIndex(
             model_name='subscription',

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,7 +19,9 @@ from django.db.models import Model, QuerySet, TextChoices
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from pydantic import BaseModel, ConfigDict, Field
+from ninja import Header
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from mailhub.lib import addresses
 
@@ -24,6 +29,9 @@ from mailhub.lib import addresses
 LARGEST_REQUEST = 40 * 1024 * 1024
 # Of a list at once.
 PAGE, MOST = 50, 200
+# How far ahead something may be asked for.
+AHEAD = timedelta(days=366)
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 
 
 class Scope(TextChoices):
@@ -45,6 +53,8 @@ class Scope(TextChoices):
 
 #: what a key is offered that nobody has thought about
 USUAL = (Scope.SEND, Scope.MESSAGES_READ, Scope.MESSAGES_WRITE, Scope.TEMPLATES_READ, Scope.STATISTICS_READ)
+#: what one of a project for campaigns is offered
+USUAL_OF_CAMPAIGNS = (Scope.CONTACTS_READ, Scope.CONTACTS_WRITE, Scope.CAMPAIGNS_READ, Scope.CAMPAIGNS_SEND)
 
 # -------------------------------------------------------------------------------------------------------------------- problems
 
@@ -133,7 +143,61 @@ def pointer(path: Sequence[str | int]) -> str:
     return "#" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- scopes
+# --------------------------------------------------------------------------------------------------------------------- moments
+
+
+def _moment(value: Any) -> Any:
+    """No numbers, which pydantic would take for seconds or for milliseconds."""
+    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+        raise PydanticCustomError("moment", "{words}", {"words": _("Give a time as in 2030-01-31T09:00:00+09:00.")})
+    return value
+
+
+Moment = Annotated[
+    AwareDatetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2030-01-31T09:00:00+09:00"]}),
+]
+
+
+# ----------------------------------------------------------------------------------------------------------------- idempotency
+
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        max_length=90,
+        pattern=r"^[\x21-\x7e]*$",
+        description="The same key with the same body again: the same answer, and nothing is made twice.",
+    ),
+]
+
+
+def digest_of(request: HttpRequest) -> str:
+    """By which a second request is the same."""
+    return hashlib.sha256(request.body).hexdigest()
+
+
+def reused(words: str) -> Problem:
+    return Problem("idempotency-key-reused", words, [Fault("Idempotency-Key", words)])
+
+
+# ----------------------------------------------------------------------------------------------------------------- who asks, scopes
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose key it is, for parts of the API that know of no projects."""
+
+    #: what they make is known by it, as Message.source_ref is
+    ref: int
+    #: the sender of this address, if they may use it; raises Problem, which names this place
+    sender: Callable[[str, str], Any]
+
+
+def asker(request: HttpRequest) -> Asker:
+    return request.asker  # type: ignore[attr-defined, no-any-return]
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -203,7 +267,12 @@ def newest_first(paging: Paging, rows: QuerySet[M]) -> tuple[list[M], str | None
 
 def address_key(text: str, place: str) -> str:
     """The form in which an address is compared. Raises Problem for what is no address, with its place."""
+    return addresses.key(normalised(text, place))
+
+
+def normalised(text: str, place: str) -> str:
+    """Raises Problem for what is no address, with its place."""
     try:
-        return addresses.key(addresses.normalise(text))
+        return addresses.normalise(text)
     except ValidationError as error:
         raise Problem("invalid", error.messages[0], [Fault(place, error.messages[0])]) from None

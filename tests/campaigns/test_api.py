@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from campaigns.models import Campaign, Contact, MailingList
+from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
 from tests.campaigns.conftest import Join
 from tests.transactional.api import Site
@@ -11,7 +12,9 @@ from transactional.models import Project
 
 @pytest.fixture
 def site(campaign: Campaign) -> Site:
-    return Site(Project.objects.create(name="Tea shop"))
+    project = Project.objects.create(name="Tea news", stream=Stream.CAMPAIGN)
+    project.senders.add(campaign.sender)
+    return Site(project)
 
 
 def test_a_campaign_is_started_once(site: Site, campaign: Campaign, news: MailingList, join: Join) -> None:

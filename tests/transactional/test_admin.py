@@ -86,7 +86,7 @@ def test_a_project_names_its_senders(admin_client: Client, sender: Sender) -> No
     assert [row["id"] for row in found] == [str(sender.pk)]
     admin_client.post(
         reverse("admin:transactional_project_add"),
-        {"name": "Tea shop", "senders": [sender.pk], "from_policy": "keep", "suppression_scope": "all"},
+        {"name": "Tea shop", "stream": "transactional", "senders": [sender.pk], "from_policy": "keep", "suppression_scope": "all"},
     )
     assert list(Project.objects.get().senders.all()) == [sender]
 

@@ -160,6 +160,7 @@ def test_staff_set_what_a_project_may(admin_client: Browser, project: Project, s
     page = reverse("admin:transactional_project_change", args=[project.pk])
     filled = {
         "name": "Tea shop",
+        "stream": "transactional",
         "senders": [sender.pk],
         "from_policy": "force",
         "limit_minute": "60",

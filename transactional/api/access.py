@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
@@ -14,9 +15,11 @@ from django.utils.translation import gettext as _
 from ninja.security import HttpBearer
 
 from mailhub.lib import clients, clock
-from mailhub.lib.api import LARGEST_REQUEST, Problem
-from transactional import credentials
+from mailhub.lib.api import LARGEST_REQUEST, Asker, Fault, Problem, normalised
+from mailhub.senders.models import Sender
+from transactional import credentials, sending
 from transactional.models import Credential, Project
+from transactional.requests import Forbidden
 
 
 class Rates:
@@ -96,6 +99,7 @@ class Key(HttpBearer):
             return None
         self._count(request, found)
         _read(request)
+        request.asker = Asker(found.project_id, partial(own_sender, found.project))  # type: ignore[attr-defined]
         return found
 
     def _slow_down(self, client: str) -> None:
@@ -140,3 +144,12 @@ def _read(request: HttpRequest) -> None:
 def project_of(request: HttpRequest) -> Project:
     """Whose key it is."""
     return request.auth.project  # type: ignore[attr-defined, no-any-return]
+
+
+def own_sender(project: Project, address: str, place: str) -> Sender:
+    """The confirmed sender of this address, which is one of the project's. Raises Problem."""
+    found = sending.permitted(project, normalised(address, place))
+    if isinstance(found, Forbidden):
+        words = f"{found.problem} {found.remedy}".strip()
+        raise Problem("forbidden", words, [Fault(place, words)])
+    return found

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Header, Router, Status
+from ninja import Router, Status
 
 from mailhub.delivery.models import Message
 from mailhub.lib import addresses, clients, clock
-from mailhub.lib.api import Fault, Problem, Scope, needs, pointer
+from mailhub.lib.api import AHEAD, Fault, IdempotencyKey, Problem, Scope, digest_of, needs, pointer, reused
 from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from transactional import limits, sending
@@ -26,21 +24,9 @@ from transactional.requests import Attachment, Conflict, Draft, Forbidden, Inval
 
 router = Router(tags=["Messages"])
 
-# How far ahead a mail may be handed in.
-AHEAD = timedelta(days=366)
 # Names of Request, and what the API calls them.
-PLACES = {"sender": "from", "data": "variables", "raw": ""}
+PLACES = {"sender": "from", "data": "variables", "raw": "", "project": ""}
 STEP = re.compile(r"[^.\[\]]+")
-
-IdempotencyKey = Annotated[
-    str,
-    Header(
-        alias="Idempotency-Key",
-        max_length=90,
-        pattern=r"^[\x21-\x7e]*$",
-        description="The same key with the same body again: the same answer, and no second mail.",
-    ),
-]
 
 
 @router.post("/messages", response={202: AcceptedOut}, summary="Send a mail")
@@ -90,7 +76,7 @@ def _send_all(request: HttpRequest, mails: Sequence[MailIn], keys: Sequence[str]
     """What is to be answered for each."""
     credential = request.auth  # type: ignore[attr-defined]
     # Of the whole request: a batch with another body is another batch, whichever of its mails are the same.
-    digest = hashlib.sha256(request.body).hexdigest()
+    digest = digest_of(request)
     whence = origin(request)
     if (key := keys[0]) and Submission.objects.filter(project=credential.project, idempotency_key=key).exclude(digest=digest).exists():
         return [Conflict("idempotency_key", _("This Idempotency-Key was used for another request."), _("Use a new one for each request."))]
@@ -202,7 +188,7 @@ def problem(refusal: NotAccepted, mail: MailIn | None = None) -> Problem:
         case Limited():
             return access.too_many(words, refusal.retry_after)
         case Conflict():
-            return Problem("idempotency-key-reused", words, [Fault("Idempotency-Key", words)])
+            return reused(words)
     faults = [Fault(place(refusal.field, mail), words)] if mail else []
     return Problem("forbidden" if isinstance(refusal, Forbidden) else "invalid", words, faults)
 

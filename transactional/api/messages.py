@@ -19,13 +19,28 @@ from mailhub.delivery import queue
 from mailhub.delivery.models import WAITING, Event, Message
 from mailhub.delivery.search import Span
 from mailhub.lib import addresses
-from mailhub.lib.api import MOST, PAGE, Fault, Paging, Problem, Schema, Scope, Strict, cursor, needs, no_cursor, pointer, read_cursor
+from mailhub.lib.api import (
+    MOST,
+    PAGE,
+    Fault,
+    IdempotencyKey,
+    Moment,
+    Paging,
+    Problem,
+    Schema,
+    Scope,
+    Strict,
+    cursor,
+    needs,
+    no_cursor,
+    pointer,
+    read_cursor,
+)
 from mailhub.lib.lookups import among
 from mailhub.relays.models import Stream
 from transactional import resending
 from transactional.api import mails
 from transactional.api.access import project_of
-from transactional.api.schemas import Moment
 from transactional.models import Submission
 from transactional.requests import NotAccepted
 
@@ -253,7 +268,7 @@ def cancel(request: HttpRequest, public_id: UUID) -> dict[str, Any]:
 @router.post("/messages/{uuid:public_id}/resend", response={202: MessageOut}, by_alias=True, summary="Send a message again")
 @needs(Scope.MESSAGES_WRITE)
 def resend(
-    request: HttpRequest, public_id: UUID, how: ResendIn | None = None, idempotency_key: mails.IdempotencyKey = ""
+    request: HttpRequest, public_id: UUID, how: ResendIn | None = None, idempotency_key: IdempotencyKey = ""
 ) -> Status[dict[str, Any]]:
     """A copy of it, as a message of its own, to the same address or to another; it counts towards the project's limits. 409 once its words
     have been forgotten."""

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 from pydantic import (
-    AwareDatetime,
     BeforeValidator,
     Field,
     StrictBool,
@@ -24,12 +23,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mailhub.lib.api import Fault, ProblemOut, Schema, Strict, pointer
+from mailhub.lib.api import Fault, Moment, ProblemOut, Schema, Strict, pointer
 
 # Most addresses: a name without quotes, if any. All others are read as RFC 5322 has it, which takes thirty times as long.
 NAME, ADDRESS = r"""[^<>"'(),:;@\\\[\]=]*""", r"""[^<>"'(),:;@\\\[\]\s]+@[^<>"'(),:;@\\\[\]\s]+"""
 SIMPLE = re.compile(f"({NAME})<({ADDRESS})>|({ADDRESS})")
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 # Of one request.
 MOST_MAILS = 1_000
 # Of a batch, all mails together: so many rows are one transaction.
@@ -82,18 +80,6 @@ def _octets(value: Any) -> Any:
         raise PydanticCustomError("base64", "{words}", {"words": _("This is no base64 (RFC 4648 section 4).")}) from None
 
 
-def _moment(value: Any) -> Any:
-    """No numbers, which pydantic would take for seconds or for milliseconds."""
-    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
-        raise PydanticCustomError("moment", "{words}", {"words": _("Give a time as in 2030-01-31T09:00:00+09:00.")})
-    return value
-
-
-Moment = Annotated[
-    AwareDatetime,
-    BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2030-01-31T09:00:00+09:00"]}),
-]
 Octets = Annotated[bytes, BeforeValidator(_octets), WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 Tag = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 

@@ -14,11 +14,10 @@ from pydantic import Field
 from mailhub.delivery.models import Message
 from mailhub.delivery.search import Span
 from mailhub.lib import clock
-from mailhub.lib.api import Fault, Problem, Schema, Scope, needs
+from mailhub.lib.api import Fault, Moment, Problem, Schema, Scope, needs
 from mailhub.relays.models import Stream
 from transactional import limits
 from transactional.api.access import project_of
-from transactional.api.schemas import Moment
 from transactional.models import Submission
 
 router = Router(tags=["Statistics"])

@@ -13,9 +13,8 @@ from pydantic import Field
 
 from mailhub.delivery import suppressions
 from mailhub.delivery.models import Suppression
-from mailhub.lib.api import Paging, Problem, Schema, Scope, Strict, address_key, needs, newest_first, pointer
+from mailhub.lib.api import Moment, Paging, Problem, Schema, Scope, Strict, address_key, needs, newest_first, pointer
 from transactional.api.access import project_of
-from transactional.api.schemas import Moment
 
 router = Router(tags=["Suppressions"])
 

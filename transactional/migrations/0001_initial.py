@@ -25,6 +25,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('name', models.CharField(max_length=100, unique=True, verbose_name='name')),
+                ('stream', models.CharField(choices=[('transactional', 'transactional'), ('campaign', 'campaign')], db_default='transactional', default='transactional', help_text='Of what it hands in. When it is changed, what waits already goes on as it was accepted.', max_length=15, verbose_name='stream')),
                 ('from_policy', models.CharField(choices=[('keep', 'as the site gives it; refused unless it is one of the senders'), ('default', 'as the site gives it where that is one of the senders, otherwise the default sender'), ('force', 'always the default sender')], default='keep', max_length=10, verbose_name='From policy')),
                 ('limit_minute', models.PositiveIntegerField(blank=True, help_text='Each recipient counts. Empty: any number.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails a minute')),
                 ('limit_day', models.PositiveIntegerField(blank=True, help_text='From midnight to midnight. Empty: any number.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='mails a day')),
@@ -41,7 +42,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'project',
                 'verbose_name_plural': 'projects',
                 'ordering': ['name'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('from_policy__in', ['keep', 'default', 'force'])), name='transactional_project_policy'), models.CheckConstraint(condition=models.Q(('suppression_scope__in', ['all', 'project'])), name='transactional_project_suppressions')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('stream__in', ['transactional', 'campaign'])), name='transactional_project_stream'), models.CheckConstraint(condition=models.Q(('from_policy__in', ['keep', 'default', 'force'])), name='transactional_project_policy'), models.CheckConstraint(condition=models.Q(('suppression_scope__in', ['all', 'project'])), name='transactional_project_suppressions')],
             },
         ),
         migrations.CreateModel(

@@ -23,8 +23,9 @@ from django.db import DatabaseError, connection
 from django.utils import translation
 
 from mailhub.lib import addresses
+from mailhub.relays.models import Stream
 from mailhub.senders.models import Sender
-from transactional import credentials, sending
+from transactional import credentials, policies, sending
 from transactional.models import Credential, Project
 from transactional.requests import Forbidden
 from transactional.smtpd.certificates import Contexts, NoCertificate
@@ -237,7 +238,9 @@ class Server:
 
     async def may_use(self, credential: Credential, address: str) -> Forbidden | None:
         """Why not, if the project may not use this envelope sender: it is one of its senders', or of their domains (bounces are told
-        apart by address), or empty. The envelope that leaves has one of our own. Raises DatabaseError."""
+        apart by address), or empty; or if it hands in no mails. The envelope that leaves has one of our own. Raises DatabaseError."""
+        if credential.project.stream != Stream.TRANSACTIONAL:
+            return await self.look_up(policies.not_its_stream, credential.project)
         key = (credential.project_id, address)
         if not address or self._permitted.get(key, 0.0) > self.loop.time():
             return None

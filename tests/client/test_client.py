@@ -21,13 +21,13 @@ from mailhub.delivery import engine, events
 from mailhub.delivery.models import Event, Message
 from mailhub.lib import clock, signing
 from mailhub.relays.base import Reply
-from mailhub.relays.models import Relay
+from mailhub.relays.models import Relay, Stream
 from mailhub.relays.providers import memory
 from mailhub.webhooks import posting
 from mailhub.webhooks.models import Delivery, Endpoint
 from tests.client.conftest import Sibling
 from tests.installation import free_ports
-from transactional.models import Submission
+from transactional.models import Project, Submission
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -205,6 +205,13 @@ def test_when_nobody_of_a_batch_is_accepted_it_raises_as_smtp_does(sibling: Sibl
     answer = sibling.send(merge_metadata={}, from_email="stranger@example.com")
     assert answer["error"].startswith("AnymailRecipientsRefused")
     assert answer["recipients"] == {"taro@example.net": [None, "rejected"]}
+
+
+def test_a_site_whose_project_is_for_campaigns_is_told_so(sibling: Sibling) -> None:
+    Project.objects.update(stream=Stream.CAMPAIGN)
+    answer = sibling.send()
+    assert answer["error"].startswith("Anymail") and "is for campaigns" in answer["error"] and "POST /api/v1/campaigns" in answer["error"]
+    assert not Message.objects.exists()
 
 
 def test_fail_silently_raises_nothing_and_counts_nothing(sibling: Sibling) -> None:

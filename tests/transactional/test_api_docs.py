@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,9 +14,11 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from campaigns.models import MailingList
+from campaigns.models import Campaign, MailingList
 from mailhub.delivery.models import Event, Message
 from mailhub.lib import clock
+from mailhub.relays.models import Relay, Route, RouteMember, Stream
+from mailhub.senders.models import Sender
 from tests.transactional.api import Site
 from tests.transactional.conftest import make_template
 from transactional.models import Project
@@ -55,7 +58,11 @@ def asked(command: str, names: dict[str, str]) -> Iterator[Any]:
 def test_every_example_is_answered_as_it_is_shown(site: Site) -> None:
     Project.objects.update(limit_day=20_000)
     make_template(key="welcome", language="ja", subject="ようこそ", source="<p>{{ name }}</p>", sample={"name": "太郎"})
-    names = {"KEY": site.secret, "LIST": str(MailingList.objects.create(name="News").public_id)}
+    Sender.objects.update(organisation="Tea Ltd", postal_address="Uji", contact_point="help@example.com")
+    route = Route.objects.create(name="Campaigns", default_for=Stream.CAMPAIGN)
+    RouteMember.objects.create(route=route, relay=Relay.objects.create(name="Inbox", kind="inbox"))
+    tomorrow = clock.now() + timedelta(days=1)
+    names = {"KEY": site.secret, "LIST": str(MailingList.objects.create(name="News").public_id), "TOMORROW": tomorrow.isoformat()}
     examples = list(EXAMPLE.finditer(PAGE))
     assert len(examples) > 8
     for example in examples:
@@ -64,6 +71,8 @@ def test_every_example_is_answered_as_it_is_shown(site: Site) -> None:
         assert 200 <= answer.status_code < 300, (example["command"], answer.content)
         if example["answer"]:
             assert shape(answer.json()) == shape(json.loads(example["answer"])), example["command"]
+        if "CAMPAIGN" not in names and (campaign := Campaign.objects.first()):
+            names["CAMPAIGN"] = str(campaign.public_id)
         if "MESSAGE" not in names:
             message = Message.objects.get()
             names["MESSAGE"] = str(message.public_id)

@@ -29,6 +29,7 @@ from mailhub.delivery.templatetags.figures import meter
 from mailhub.lib.charts import grouped
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.senders.models import Sender
+from mailhub.webhooks import outbox
 
 M = TypeVar("M", bound=Model)
 
@@ -136,11 +137,28 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(Q(status=self.value(), batch__isnull=True) | Q(batch__status=self.value()))
 
 
+class MadeBy(admin.SimpleListFilter):
+    """By whose key wrote it over the API: the projects that have made any."""
+
+    title = _("made over the API by")
+    parameter_name = "source_ref"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
+        made = set(Campaign.objects.exclude(source_ref=0).order_by().values_list("source_ref", flat=True).distinct())
+        return [(key, name) for key, name in outbox.projects() if key in made or str(key) == self.value()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> QuerySet[Campaign]:
+        key = self.value()
+        if key is None:
+            return queryset
+        return queryset.filter(source_ref=int(key)) if any(key == str(choice) for choice, _name in self.lookup_choices) else queryset.none()
+
+
 @admin.register(Campaign)
 class CampaignAdmin(admin.ModelAdmin[Campaign]):
     list_display = ("state", "named", "through", "recipients", "by", "moment")
     list_display_links = ("named",)
-    list_filter = (StateFilter, "sender", "lists")
+    list_filter = (StateFilter, "sender", "lists", MadeBy)
     search_fields = ("name", "subject")
     list_select_related = ("batch", "sender")
     empty_hint = _("A campaign is one mail to everybody on your lists. Write it, send yourself a test, and send it when it is right.")

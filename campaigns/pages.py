@@ -35,6 +35,7 @@ from mailhub.lib import sentences
 from mailhub.lib.sheets import sheet
 from mailhub.lib.states import WrongState
 from mailhub.relays.base import Refused
+from mailhub.webhooks import outbox
 
 View = Callable[..., HttpResponse]
 
@@ -214,6 +215,7 @@ def overview(campaign: Campaign | None) -> dict[str, Any]:
         "lists": campaign.lists.all(),
         "route": campaign.route_in_force,
         "said": _said(campaign),
+        "made_by": dict(outbox.projects()).get(campaign.source_ref) if campaign.source_ref else None,
     }
 
 

@@ -118,14 +118,8 @@ class ProjectForm(forms.ModelForm[Project]):
     stream = forms.ChoiceField(
         label=_("Stream"),
         choices=[
-            (
-                Stream.TRANSACTIONAL,
-                _("transactional: orders, registrations, password resets, each for one person; before campaigns, without consent"),
-            ),
-            (
-                Stream.CAMPAIGN,
-                _("campaign: newsletters to lists, with consent and a way out, handed in over the API; other mail is refused"),
-            ),
+            (Stream.TRANSACTIONAL, _("transactional: mails for one person each, such as orders and password resets")),
+            (Stream.CAMPAIGN, _("campaign: newsletters to lists")),
         ],
         initial=Stream.TRANSACTIONAL,
         widget=forms.RadioSelect,

@@ -49,7 +49,10 @@ class Project(models.Model):
         choices=Stream,
         default=Stream.TRANSACTIONAL,
         db_default=Stream.TRANSACTIONAL,
-        help_text=_("Of what it hands in. When it is changed, what waits already goes on as it was accepted."),
+        help_text=_(
+            "Mails for one person go before campaigns and need no consent. Of a project for campaigns they are refused: it makes campaigns"
+            " over the API. What waits already goes on as it was accepted."
+        ),
     )
     senders = models.ManyToManyField(
         Sender, blank=True, related_name="projects", verbose_name=_("senders"), help_text=_("The From addresses that the site may use.")

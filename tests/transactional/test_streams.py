@@ -102,12 +102,17 @@ def test_staff_choose_the_stream_and_the_page_leads_to_its_campaigns(admin_clien
     assert project.stream == Stream.CAMPAIGN
     campaigns = f"{reverse('admin:campaigns_campaign_changelist')}?source_ref={project.pk}"
     assert campaigns in admin_client.get(page).content.decode()
-    own, _others = (
+    own, others = (
         Campaign.objects.create(name=name, sender=project.senders.get(), subject=name, html="x", source_ref=ref)
         for name, ref in (("Of the site", project.pk), ("Of staff", 0))
     )
     listed = admin_client.get(campaigns).content.decode()
-    assert own.name in listed and "Of staff" not in listed
+    assert own.name in listed and "Of staff" not in listed and f'source_ref={project.pk}"' in listed
+    for key in (project.pk + 1, "x", 2**70):
+        unknown = admin_client.get(f"{reverse('admin:campaigns_campaign_changelist')}?source_ref={key}").content.decode()
+        assert own.name not in unknown and "Of staff" not in unknown
+    shown = [admin_client.get(reverse("admin:campaigns_campaign_change", args=[each.pk])).content.decode() for each in (own, others)]
+    assert ["Made over the API by the project Tea shop." in each for each in shown] == [True, False]
 
 
 def test_its_credentials_are_keys_for_people_and_campaigns(admin_client: Browser, newsletters: Project) -> None:

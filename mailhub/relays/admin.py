@@ -24,7 +24,7 @@ from mailhub.admin import BigTableAdmin, Labelled, ReadOnlyAdmin, badge, meter, 
 from mailhub.lib import clock
 from mailhub.lib.charts import grouped
 from mailhub.lib.states import WrongState
-from mailhub.relays import destinations, ip_pages, limits, pages, parking, providers, services
+from mailhub.relays import destinations, import_pages, ip_pages, limits, pages, parking, providers, services
 from mailhub.relays.deletion import ExplainedDeletion
 from mailhub.relays.forms import (
     BlocklistForm,
@@ -103,7 +103,8 @@ class RelayAdmin(ExplainedDeletion[Relay]):
             view = self.admin_site.admin_view(pages.act)
             return path(f"<int:pk>/{name}/", view, {"deed": name}, name=f"relays_relay_{name}")
 
-        return [deed("pause"), deed("resume"), deed("wake"), *super().get_urls()]
+        imported = path("import/", self.admin_site.admin_view(import_pages.import_relays), name="relays_relay_import")
+        return [imported, deed("pause"), deed("resume"), deed("wake"), *super().get_urls()]
 
     def response_post_save_add(self, request: HttpRequest, obj: Relay) -> HttpResponseRedirect:
         """Its own page has the next steps: to test it, and to put it into a route."""

@@ -143,15 +143,15 @@ class MadeBy(admin.SimpleListFilter):
     title = _("made over the API by")
     parameter_name = "source_ref"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         made = set(Campaign.objects.exclude(source_ref=0).order_by().values_list("source_ref", flat=True).distinct())
-        return [(key, name) for key, name in outbox.projects() if key in made or str(key) == self.value()]
+        return [(str(key), name) for key, name in outbox.projects() if key in made or str(key) == self.value()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> QuerySet[Campaign]:
         key = self.value()
         if key is None:
             return queryset
-        return queryset.filter(source_ref=int(key)) if any(key == str(choice) for choice, _name in self.lookup_choices) else queryset.none()
+        return queryset.filter(source_ref=int(key)) if key in dict(self.lookup_choices) else queryset.none()
 
 
 @admin.register(Campaign)

@@ -377,7 +377,7 @@ def _made(who: Asker, key: str, digest: str) -> Campaign | None:
     """What they made under this key. Raises Problem where it was asked for in other words. Index campaigns_campaign_once."""
     earlier: Campaign | None = _campaigns().filter(source_ref=who.ref, idempotency_key=key).first() if key else None
     if earlier and earlier.digest != digest:
-        raise reused(f"{_('This Idempotency-Key was used for another request.')} {_('Use a new one for each request.')}")
+        raise reused(sentences.joined(_("This Idempotency-Key was used for another request."), _("Use a new one for each request.")))
     return earlier
 
 

@@ -306,7 +306,7 @@ class CampaignIn(Strict):
     name: str = Field(min_length=1, max_length=200, pattern=LINE, description="For staff; recipients do not see it.", examples=["May"])
     sender: str = Field(alias="from", min_length=3, max_length=320, description="The address of one of the project's senders.")
     lists: list[UUID] = Field(min_length=1, max_length=100, description="`id` of each list whose subscribers get it.")
-    template: str = Field("", max_length=100, description="Name of a campaign template, in place of html and text.")
+    template: str = Field("", max_length=100, pattern=NO_NUL, description="Name of a campaign template, in place of html and text.")
     language: Literal["", *LANGUAGES] = Field("", description="Of the lines that the law asks for.")  # type: ignore[valid-type]
     subject: str = Field("", max_length=1000, pattern=LINE, description="Left out: the template's.")
     html: str = Field("", max_length=5_000_000, pattern=NO_NUL, description="With placeholders, such as `{{ name }}`.")

@@ -98,9 +98,9 @@ class Candidate:
         return self.account.fields.get("host") or self.account.fields.get("api_url", "")
 
     @property
-    def security(self) -> str:
-        short = {"starttls": "STARTTLS", "tls": _("TLS from the start"), "none": _("none")}
-        return short.get(self.account.fields.get("security", ""), "")
+    def securities(self) -> list[tuple[str, str]]:
+        """What the encryption may be, in fewer words than in the form."""
+        return [("starttls", "STARTTLS"), ("tls", "TLS"), ("none", _("none"))]
 
     @property
     def user(self) -> str:
@@ -134,8 +134,8 @@ class Candidate:
 
     @property
     def possible(self) -> bool:
-        """It is valid, or would be with the secrets that are missing and with another name."""
-        return self.form.errors.keys() <= {"name", *dict(self.missing)}
+        """It is valid, or would be with what can be entered beside it."""
+        return self.form.errors.keys() <= {"name", "security", *dict(self.missing)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,7 @@ class Choice:
     name: str
     ticked: bool
     service: str
+    security: str
     #: the secrets that were missing
     secrets: Mapping[str, str]
 
@@ -163,7 +164,10 @@ def candidates(accounts: Sequence[Account], choices: Sequence[Choice] = ()) -> l
         choice = choices[number] if choices else None
         if choice:
             asked = providers.load(account.kind).secret_options
-            account = replace(account, fields={**account.fields, **{name: choice.secrets[name] for name in asked & choice.secrets.keys()}})
+            entered = {name: choice.secrets[name] for name in asked & choice.secrets.keys()}
+            if choice.security and account.kind == "smtp":
+                entered["security"] = choice.security
+            account = replace(account, fields={**account.fields, **entered})
         possible = at(account.fields.get("host", ""), known) if account.kind == "smtp" else []
         chosen = next((each for each in possible if choice and each.pk == choice.service), possible[0] if possible else None)
         name = choice.name if choice else _free(account.name or _name(account, chosen), names)

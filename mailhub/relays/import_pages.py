@@ -61,7 +61,7 @@ def import_relays(request: HttpRequest) -> HttpResponse:
     reading = form.cleaned_data["reading"] if form.is_valid() else None
     if reading and reading.accounts:
         return _preview(request, accounts.candidates(reading.accounts), reading)
-    formats = imports.FORMATS.values()
+    formats = [imports.FORMATS[key] for key in imports.SHOWN]
     return page(request, "admin/relays/relay/import.html", _("Import relays"), Relay, form=form, reading=reading, formats=formats)
 
 
@@ -106,6 +106,7 @@ def _choice(request: HttpRequest, number: int) -> Choice:
         name=given.get(f"name-{number}", "").strip(),
         ticked=f"take-{number}" in given,
         service=given.get(f"service-{number}", ""),
+        security=given.get(f"security-{number}", ""),
         secrets={key.removeprefix(before): given[key] for key in given if key.startswith(before) and given[key]},
     )
 

@@ -598,9 +598,8 @@ def address(value: str, reading: Reading, line: int, senders: Any = ()) -> None:
         parts, port, host = urlsplit(""), None, ""
     # A password with / or # in it ends the host too early.
     if not host or "@" in parts.path + parts.query + parts.fragment:
-        reading.problem(
-            line, _("The address cannot be read. Write signs such as @ / # ? in user name and password as %%40 %%2F %%23 %%3F.")
-        )
+        advice = _("The address cannot be read. In user name and password write signs such as @ and / by their numbers: @ is %(at)s.")
+        reading.problem(line, advice % {"at": "%40"})
         return
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     asked = {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=20).items()}
@@ -905,7 +904,7 @@ FORMATS: Mapping[str, Format] = {
         "wp option get postman_options --format=json\nwp option get swpsmtp_options --format=json",
     ),
     "toml": Format(
-        gettext_lazy("A config.toml with [smtp.…]"), toml, '[smtp.main]\nhost = "smtp.example.com"\nport = 587\ntls_type = "STARTTLS"'
+        gettext_lazy("listmonk's config.toml"), toml, '[smtp.main]\nhost = "smtp.example.com"\nport = 587\ntls_type = "STARTTLS"'
     ),
     "csv": Format(
         gettext_lazy("A table (CSV)"),
@@ -937,6 +936,8 @@ FORMATS: Mapping[str, Format] = {
     ),
 }
 
+# In the order in which people look for theirs.
+SHOWN = ("wp_config", "options", "env", "django", "postfix", "csv", "toml", "msmtp", "ssmtp", "nullmailer")
 # What a text can turn out to be, more exactly than by the way it is read.
 LABELS: Mapping[str, str | Promise] = {
     **{key: known.label for key, known in FORMATS.items()},

@@ -49,7 +49,7 @@ def answer(page: str, **changes: Any) -> dict[str, Any]:
         if name and name[1] != "csrfmiddlewaretoken" and not (kind and kind[1] == "checkbox" and " checked" not in tag):
             found[name[1]] = unescape(value[1]) if value else "on" if kind and kind[1] == "checkbox" else ""
     for select in re.findall(r"<select.*?</select>", page, re.DOTALL):
-        name, value = re.search(r'name="(service-\d+)"', select), re.search(r'value="([\w-]+)" selected', select)
+        name, value = re.search(r'name="((?:service|security)-\d+)"', select), re.search(r'value="([\w-]+)" selected', select)
         if name and value:
             found[name[1]] = value[1]
     return {name: value for name, value in {**found, **changes}.items() if value is not None}
@@ -140,6 +140,14 @@ def test_a_missing_password_is_asked_for(admin_client: Client) -> None:
     assert SECRET not in third and 'name="secret-0-password"' not in third
     admin_client.post(URL, answer(third, **{"name-0": "Shop"}))
     assert Relay.objects.get().secrets == {"password": SECRET}
+
+
+def test_a_password_that_could_be_read_on_its_way_is_refused_until_there_is_encryption(admin_client: Client) -> None:
+    page = look(admin_client, f"host,port,encryption,username,password\nh.example.com,25,none,shop,{SECRET}\n")
+    assert "Without encryption the password could be read" in page
+    assert "Encryption:" in text(admin_client.post(URL, answer(page))) and not Relay.objects.exists()
+    admin_client.post(URL, answer(page, **{"security-0": "starttls"}))
+    assert Relay.objects.get().options["security"] == "starttls"
 
 
 def test_a_key_makes_a_relay_of_its_service(admin_client: Client) -> None:

@@ -307,6 +307,15 @@ def test_what_is_nothing_known_is_taken_for_nothing(text: str) -> None:
     assert found(text) == []
 
 
+def test_every_way_of_reading_is_shown_and_reads_its_example() -> None:
+    assert sorted(imports.SHOWN) == sorted(imports.FORMATS)
+    for key, known in imports.FORMATS.items():
+        example = known.example
+        if key != "options":
+            assert [account.fields["host"] for account in found(example) if account.kind == "smtp"][:1] == [HOST], key
+            assert imports.read(example).problems == [], key
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp932"])
 def test_a_file_is_read_in_whatever_it_is_written_in(encoding: str) -> None:
     assert only(imports.decode(SAME["csv"].encode(encoding))).name == "店"

@@ -17,6 +17,7 @@ import re
 import shlex
 import tomllib
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,7 +32,11 @@ from mailhub.relays import php, providers
 
 MOST_BYTES = 256 * 1024
 MOST_ACCOUNTS = 100
+# Told; what is wrong with a hundred lines is mostly one thing.
+MOST_PROBLEMS = 50
 LONGEST_NAME = 90
+# More than any form takes.
+LONGEST_VALUE = 10_000
 
 
 class Unreadable(Exception):
@@ -102,13 +107,21 @@ def read(text: str) -> Reading:
         reading = known.read(text)
         if reading is not None:
             reading.format = reading.format or key
-            # What stands twice is one account.
-            reading.accounts = [each for place, each in enumerate(reading.accounts) if each not in reading.accounts[:place]]
-            if len(reading.accounts) > MOST_ACCOUNTS:
-                reading.problem(0, _("There are more than %(limit)s accounts; the others were left out.") % {"limit": MOST_ACCOUNTS})
-                del reading.accounts[MOST_ACCOUNTS:]
+            _limit(reading)
             return reading
     return Reading()
+
+
+def _limit(reading: Reading) -> None:
+    """What stands twice is one account; and no page is endless."""
+    found: list[Account] = []
+    for account in reading.accounts:
+        if len(found) <= MOST_ACCOUNTS and account not in found:
+            found.append(account)
+    del reading.problems[MOST_PROBLEMS:]
+    if len(found) > MOST_ACCOUNTS:
+        reading.problem(0, _("There are more than %(limit)s accounts; the others were left out.") % {"limit": MOST_ACCOUNTS})
+    reading.accounts = found[:MOST_ACCOUNTS]
 
 
 # -------------------------------------------------------------------------------------------------------------------- accounts
@@ -116,6 +129,7 @@ def read(text: str) -> Reading:
 IMPLICIT = frozenset({"ssl", "smtps", "tls_wrapper", "wrapper", "implicit", "ssltls", "ssl/tls", "465", "tlsから開始", "常時tls"})
 EXPLICIT = frozenset({"tls", "starttls", "tls/starttls", "587"})
 CLEAR = frozenset({"none", "no", "off", "false", "0", "plain", "なし", "無", "無し"})
+UNSAID = frozenset({"smtp", "null", "auto", "default"})
 YES = frozenset({"1", "true", "yes", "on", "はい", "有効", "tls", "ssl"})
 ADDRESS = re.compile(r"[^\s@<>\"',]{1,64}@[^\s@<>\"',]{1,255}")
 
@@ -128,7 +142,7 @@ def words(value: Any) -> str:
         value = int(value)
     if isinstance(value, int) and abs(value) < 2**63:
         return str(value)
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return value[:LONGEST_VALUE].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def smtp(
@@ -149,6 +163,8 @@ def smtp(
     if match := re.fullmatch(r"(\[[^\[\]]+\]|[^:\[\]]+):(\d{1,5})", server):
         server, given_port = match[1], given_port or match[2]
     server = server.strip("[]").rstrip(".")
+    if said in UNSAID:
+        said = ""
     if said in IMPLICIT or given_port == "465":
         chosen = "tls"
     elif said in EXPLICIT or not (said in CLEAR or (not said and server.lower() in ("localhost", "127.0.0.1", "::1"))):
@@ -503,11 +519,15 @@ def broken(language: str, line: int) -> Reading:
 
 
 def toml(text: str) -> Reading | None:
-    if not re.search(r"(?m)^\s*\[{1,2}\s*smtp\b[^\]\n]*\]{1,2}\s*(#.*)?$", text):
+    if not re.search(r"(?m)^[ \t]*\[{1,2}[ \t]*smtp\b[^\]\n]*\]{1,2}[ \t]*(#.*)?$", text):
         return None
+    for number, line in enumerate(text.splitlines(), 1):
+        # The time that tomllib takes for a name of many parts grows with the square of their number.
+        if len(line) > 1_000:
+            return broken("TOML", number)
     try:
         return listmonk(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         line = re.search(r"at line (\d+)", str(error))
         return broken("TOML", int(line[1]) if line else 0)
     except RecursionError:
@@ -618,8 +638,10 @@ def address(value: str, reading: Reading, line: int, senders: Any = ()) -> None:
 def variables(found: Mapping[str, tuple[int, Any]], reading: Reading) -> None:
     """The accounts in settings that stand one by one: name, and line with value."""
     values = {name: value for name, (_line, value) in found.items()}
-    senders = [value for name, value in values.items() if FROM.fullmatch(name)]
+    senders = [value for name, value in values.items() if len(name) <= LONGEST_NAME and FROM.fullmatch(name)]
     for name, (line, value) in found.items():
+        if len(name) > LONGEST_NAME:
+            continue
         if isinstance(value, str) and URL.fullmatch(value.strip()):
             address(value.strip(), reading, line, senders)
             continue
@@ -635,7 +657,7 @@ def variables(found: Mapping[str, tuple[int, Any]], reading: Reading) -> None:
             names = [before + end for end in ends for before in (prefix, prefix.removesuffix("SMTP_")) if before]
             if not given["security"] and any(words(values.get(each)).lower() in YES for each in names):
                 given["security"] = flag
-        if words(given["security"]).lower() in ("null", *CLEAR):
+        if words(given["security"]).lower() in CLEAR:
             # Laravel and others go over to STARTTLS all the same where the server has it.
             given["security"] = ""
         ehlo = words(given.pop("ehlo_name"))
@@ -691,12 +713,12 @@ def unquoted(value: str) -> str:
         return match[1]
     if match := re.match(r'"((?:[^"\\]|\\.)*)"', value):
         return re.sub(r'\\(["\\$])', r"\1", match[1])
-    return re.split(r"\s+#", value, maxsplit=1)[0].strip()
+    return re.split(r"\s#", value, maxsplit=1)[0].strip()
 
 
 def django(text: str) -> Reading | None:
     """Settings in Python: read, never run."""
-    if not re.search(r"(?m)^\s*(EMAIL_\w+|ANYMAIL|MAILGUN_\w+)\s*=", text):
+    if not re.search(r"(?m)^[ \t]*(EMAIL_\w+|ANYMAIL|\w+_(API_KEY|TOKEN|SERVER_TOKEN|API_TOKEN))[ \t]*=", text):
         return None
     try:
         tree = ast.parse(text)
@@ -731,7 +753,7 @@ def literal(name: str, node: ast.expr, found: dict[str, tuple[int, Any]], readin
 
 RELAYHOST = re.compile(r"^\s*(?:relayhost\s*=\s*)?(\[[^\[\]\s]+\]|[\w.-]+)(?::(\w+))?\s*$")
 # A line of sasl_passwd: for which server, and user:password.
-SASL = re.compile(r"\s*(\[[^\[\]\s]+\](?::\w{1,10})?|[\w.@-]+(?::\w{1,10})?)\s+([^\s:]+):(\S.*?)\s*")
+SASL = re.compile(r"(\[[^\[\]\s]+\](?::\w{1,10})?|[\w.@-]+(?::\w{1,10})?)\s+([^\s:]+):(\S.*)")
 PORTS = {"submission": "587", "submissions": "465", "smtps": "465", "smtp": "25"}
 
 
@@ -739,10 +761,11 @@ def postfix(text: str) -> Reading | None:
     """relayhost and its like of main.cf, the lines of sasl_passwd, or both."""
     settings: dict[str, str] = {}
     logins: list[tuple[int, str, str, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("#"):
+    for number, whole in enumerate(text.splitlines(), 1):
+        line = whole.strip()
+        if line.startswith("#"):
             continue
-        if match := re.fullmatch(r"(relayhost|smtp_tls_\w+|smtp_use_tls|smtp_sasl_\w+|mydomain|myorigin)\s*=\s*(.*?)\s*", line):
+        if match := re.fullmatch(r"(relayhost|smtp_tls_\w+|smtp_use_tls|smtp_sasl_\w+)\s*=\s*(.*)", line):
             settings[match[1]] = match[2]
         elif (match := SASL.fullmatch(line)) and re.search(r"[\[.:@]", match[1]):
             logins.append((number, match[1], match[2], match[3]))
@@ -780,8 +803,11 @@ def nexthop(server: str) -> tuple[str, str]:
     return match[1], PORTS.get(port, port)
 
 
+MSMTP = frozenset({"host", "port", "tls", "tls_starttls", "auth", "user", "password", "domain", "from"})
+
+
 def msmtp(text: str) -> Reading | None:
-    if not re.search(r"(?m)^\s*host\s+\S", text) or not re.search(r"(?m)^\s*(account|defaults|auth|user|tls|port)\b", text):
+    if not re.search(r"(?m)^[ \t]*host[ \t]+\S", text) or not re.search(r"(?m)^[ \t]*(account|defaults|auth|user|tls|port)\b", text):
         return None
     reading = Reading("msmtp")
     accounts: dict[str, dict[str, str]] = {}
@@ -799,10 +825,10 @@ def msmtp(text: str) -> Reading | None:
             current = accounts[name] = dict(defaults)
             for other in others.split(","):
                 current.update(accounts.get(other.strip(), {}))
-        else:
+        elif word == "passwordeval":
+            reading.problem(number, worked_out(word))
+        elif word in MSMTP:
             current[word] = rest[1:-1] if len(rest) > 1 and rest[0] == rest[-1] == '"' else rest
-            if word == "passwordeval":
-                reading.problem(number, worked_out("passwordeval"))
     for name, given in accounts.items():
         # "account default : work" is another name of one that is there.
         if "host" not in given or (name == "default" and given in [each for other, each in accounts.items() if other != name]):
@@ -819,8 +845,8 @@ def msmtp(text: str) -> Reading | None:
 
 
 def ssmtp(text: str) -> Reading | None:
-    lines = dict(re.findall(r"(?mi)^\s*(mailhub|AuthUser|AuthPass|UseTLS|UseSTARTTLS)\s*=\s*(.*?)\s*$", text))
-    given = {name.lower(): value for name, value in lines.items()}
+    lines = re.findall(r"(?mi)^[ \t]*(mailhub|AuthUser|AuthPass|UseTLS|UseSTARTTLS)[ \t]*=(.*)$", text)
+    given = {name.lower(): value.strip() for name, value in lines}
     if not given.get("mailhub"):
         return None
     starttls = given.get("usestarttls", "").lower() in YES
@@ -860,7 +886,7 @@ def table(text: str) -> Reading | None:
     reading = Reading("csv")
     parsed = csv.reader(io.StringIO(text.lstrip("\n")), delimiter=delimiter, strict=True)
     skipped = len(text) - len(text.lstrip("\n"))
-    for name in {name for name in columns if name and columns.count(name) > 1}:
+    for name in [name for name, count in Counter(filter(None, columns)).items() if count > 1]:
         reading.problem(skipped + 1, _("Two columns are for the same: “%(column)s”. The last one counts.") % {"column": name})
     try:
         next(parsed)

@@ -224,6 +224,7 @@ def test_keys_of_amazon_that_are_for_something_else_are_left_alone() -> None:
         (("h:2525", "", "STARTTLS"), ("h", "2525", "starttls")),
         (("[2001:db8::1]", 25, "none"), ("2001:db8::1", "25", "none")),
         (("localhost", 25, ""), ("localhost", "25", "none")),
+        (("localhost", 1025, "smtp"), ("localhost", "1025", "none")),
     ],
 )
 def test_port_and_encryption_go_together(given: tuple[Any, ...], expected: tuple[str, ...]) -> None:
@@ -291,6 +292,24 @@ def test_a_sender_of_postfix_has_an_account_of_its_own_at_the_relayhost() -> Non
 def test_a_mailer_that_mailhub_has_no_kind_for_is_named() -> None:
     reading = imports.read("define('WPMS_MAILER', 'gmail');")
     assert reading.accounts == [] and "gmail" in reading.problems[0].words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EMAIL_HOST = " + "-" * 100_000 + "1",
+        "EMAIL_HOST = " + "(" * 100_000,
+        "[" * 100_000,
+        '[{"a":' * 20_000,
+        "[smtp]\na=" + "[" * 900,
+        "[smtp]\n" + "a." * 100_000 + "a=1",
+        "[smtp]\na=" + "1" * 9_000,
+        "a:1:{i:0;" * 20_000,
+        "host," * 50_000,
+    ],
+)
+def test_what_is_nested_too_deep_is_read_to_no_end_and_no_harm(text: str) -> None:
+    assert found(text) == []
 
 
 def test_what_stands_twice_is_one_account_and_there_are_not_too_many() -> None:

@@ -174,7 +174,8 @@ def candidates(accounts: Sequence[Account], choices: Sequence[Choice] = ()) -> l
         form = RelayForm.of(account.kind)(data=_data(account, name, chosen))
         if form.errors.keys().isdisjoint({"name"}) and name in names - existing:
             form.add_error("name", _("Another of these has this name."))
-        names.add(name)
+        if not choice or choice.ticked:
+            names.add(name)
         identity = _identity(account.kind, account.fields)
         candidate = Candidate(number, account, form, possible, chosen, _same(account.kind, seen.get(identity)), answered=bool(choices))
         seen.setdefault(identity, "")

@@ -103,7 +103,7 @@ def test_several_come_in_at_once_with_their_limits_or_not_at_all(admin_client: C
 
 def test_what_is_not_ticked_stays_out(admin_client: Client) -> None:
     page = look(admin_client, TABLE)
-    admin_client.post(URL, answer(page, **{"take-0": None}))
+    admin_client.post(URL, answer(page, **{"take-0": None, "name-0": "News"}))
     assert [relay.name for relay in Relay.objects.all()] == ["News"]
     assert "no account is chosen" in text(admin_client.post(URL, answer(page, **{"take-0": None, "take-1": None})))
 

@@ -392,7 +392,7 @@ def listmonk(found: Mapping[str, Any]) -> Reading | None:
     given = group(found, "data").get("smtp", found.get("smtp"))
     servers: list[tuple[Any, Any]] = []
     if isinstance(given, list):
-        servers = [(group({"each": each}, "each").get("name"), each) for each in given]
+        servers = [("", each) for each in given]
     elif isinstance(given, Mapping):
         servers = list(given.items())
     servers = [(name, each) for name, each in servers if isinstance(each, Mapping) and "host" in each]
@@ -400,7 +400,7 @@ def listmonk(found: Mapping[str, Any]) -> Reading | None:
         return None
     reading = Reading("listmonk")
     for name, each in servers:
-        # Nothing may be lost silently: a server that is switched off there is found, too, and so is one whose password is masked.
+        # Its API shows marks in place of the password.
         masked = bool(re.fullmatch(r"[•*]+", words(each.get("password"))))
         if masked:
             reading.problem(0, locked("listmonk"))
@@ -408,7 +408,7 @@ def listmonk(found: Mapping[str, Any]) -> Reading | None:
         user, password = (each.get("username"), "" if masked else each.get("password")) if logs_in else ("", "")
         kind = {"tls": "ssl"}.get(words(each.get("tls_type")).lower(), each.get("tls_type"))
         more = {"ehlo_name": each.get("hello_hostname"), "max_connections": each.get("max_conns")}
-        reading.accounts.append(smtp(each["host"], each.get("port"), kind, user, password, name=name, more=more))
+        reading.accounts.append(smtp(each["host"], each.get("port"), kind, user, password, name=each.get("name") or name, more=more))
     return reading
 
 
@@ -528,8 +528,8 @@ def toml(text: str) -> Reading | None:
     try:
         return listmonk(tomllib.loads(text))
     except ValueError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        return broken("TOML", int(line[1]) if line else 0)
+        place = re.search(r"at line (\d+)", str(error))
+        return broken("TOML", int(place[1]) if place else 0)
     except RecursionError:
         return broken("TOML", 0)
 
@@ -899,8 +899,8 @@ def table(text: str) -> Reading | None:
                 continue
             row(given, reading, skipped + parsed.line_num)
     except (csv.Error, StopIteration):
-        words = _("From here on it is no CSV. Perhaps a quotation mark is missing here or before.")
-        reading.problem(skipped + parsed.line_num, words)
+        where = skipped + parsed.line_num
+        reading.problem(where, _("From here on it is no CSV. Perhaps a quotation mark is missing here or before."))
     return reading
 
 

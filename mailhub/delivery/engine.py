@@ -34,6 +34,7 @@ from mailhub.relays.base import (
     Direct,
     Fault,
     OutcomeUnknown,
+    Pipelined,
     Provider,
     Refused,
     RelayDown,
@@ -141,6 +142,14 @@ class Line:
         """Nothing more comes: those who wait may go, and those at work finish what is there."""
         self.closed = True
         self.call(len(self.waiting), come=False)
+
+    def ahead(self) -> Ready | None:
+        """The next, for a connection to begin with while the mail before is on its way; None where another connection is free.
+
+        Urgent mail is bound to no connection: whichever is free first takes it."""
+        if self.waiting or not self.items or self.items[0].message.stream == Stream.TRANSACTIONAL:
+            return None
+        return self.items.popleft()
 
     async def something(self) -> bool:
         """Wait until there is something; False when the caller may go."""
@@ -412,8 +421,11 @@ class Drain:
     async def hand_over(self) -> None:
         """One connection's life: open it when there is something to send, and send until there is nothing."""
         session: Session | None = None
+        pipelined: Pipelined | None = None
+        # What the session may have begun with already.
+        ahead: Ready | None = None
         try:
-            while await self.line.something() and not (self.stopping or self.lost or self.down):
+            while (ahead or await self.line.something()) and not (self.stopping or self.lost or self.down):
                 if session is not None and session.spent:
                     await session.close()
                     session = None
@@ -421,11 +433,15 @@ class Drain:
                     session = await self.connect()
                     if session is None:
                         # Perhaps the relay wants fewer connections.
+                        if ahead:
+                            self.line.items.appendleft(ahead)
                         self.line.call(1)
                         return
+                    pipelined = session if isinstance(session, Pipelined) else None
                     # Others may have taken it meanwhile.
                     continue
-                item = self.line.items.popleft()
+                item = ahead or self.line.items.popleft()
+                ahead = self.line.ahead() if pipelined else None
                 if len(self.line) <= self.low:
                     self.room.set()
                 if self.is_closed(item):
@@ -433,6 +449,8 @@ class Drain:
                     self.lease.marked.discard(item.message.id)
                     self.shelf.end(item.message)
                 else:
+                    if pipelined and ahead:
+                        pipelined.announce(ahead.envelope)
                     await self.send(session, item)
                 if self.shelf.back(item):
                     self.room.set()

@@ -113,6 +113,14 @@ class Session(Protocol):
 
 
 @runtime_checkable
+class Pipelined(Protocol):
+    """A session that can begin with a mail while the one before is on its way."""
+
+    def announce(self, envelope: Envelope) -> None:
+        """After the mail that is sent next comes this one, if it is still wanted then."""
+
+
+@runtime_checkable
 class Direct(Protocol):
     """A provider that opens connections to destinations by itself."""
 

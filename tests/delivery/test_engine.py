@@ -595,6 +595,61 @@ def test_nothing_is_handed_over_that_is_not_marked(relay: Relay, sender: Sender,
     assert seen == [True] * 30
 
 
+def test_a_connection_begins_with_the_next_mail_while_one_is_on_its_way(
+    relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Relay.objects.update(max_connections=4)
+    make_batch(sender, 40)
+    urgent = {message.pk for message in post(sender, 10)}
+    announced: dict[MemorySession, int] = {}
+    kept: list[bool] = []
+    take = MemorySession.send
+
+    def announce(self: MemorySession, envelope: Envelope) -> None:
+        announced[self] = envelope.message
+
+    async def send(self: MemorySession, envelope: Envelope) -> Reply:
+        if expected := due.pop(self, None):
+            kept.append(envelope.message == expected)
+        if self in announced:
+            due[self] = announced.pop(self)
+        # Whichever connection is free first takes what is urgent.
+        assert due.get(self) not in urgent
+        await asyncio.sleep(0.001)
+        return await take(self, envelope)
+
+    due: dict[MemorySession, int] = {}
+    monkeypatch.setattr(MemorySession, "announce", announce, raising=False)
+    monkeypatch.setattr(MemorySession, "send", send)
+    engine.drain(relay)
+    assert books() == {"sent": 50}
+    assert all(kept) and len(kept) > 10
+    assert sorted(taken(relay)) == sorted(Message.objects.values_list("pk", flat=True))
+
+
+def test_an_announced_mail_goes_on_another_connection_when_its_own_breaks(
+    relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Relay.objects.update(max_connections=2)
+    make_batch(sender, 30)
+    broken: set[MemorySession] = set()
+    take = MemorySession.send
+
+    async def send(self: MemorySession, envelope: Envelope) -> Reply:
+        assert self not in broken
+        if len(broken) < 5:
+            broken.add(self)
+        return await take(self, envelope)
+
+    monkeypatch.setattr(MemorySession, "announce", lambda self, envelope: None, raising=False)
+    monkeypatch.setattr(MemorySession, "spent", property(lambda self: self in broken))
+    monkeypatch.setattr(MemorySession, "send", send)
+    engine.drain(relay)
+    assert books() == {"sent": 30}
+    assert len(broken) == 5
+    assert len(set(taken(relay))) == 30
+
+
 def test_no_more_is_marked_than_the_relay_takes_soon(relay: Relay, sender: Sender, answering: Callable[[Answer], None]) -> None:
     """So few outcomes are unknown when a worker is killed."""
     Relay.objects.update(max_connections=4)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import zip_longest
 from typing import ClassVar, TypeVar
 
 import pytest
@@ -13,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django import forms
 
 from mailhub.relays import providers
-from mailhub.relays.base import Deferred, Envelope, OutcomeUnknown, Provider, Refused, RelayDown, Reply, SendError, Session
+from mailhub.relays.base import Deferred, Envelope, OutcomeUnknown, Pipelined, Provider, Refused, RelayDown, Reply, SendError, Session
 from mailhub.relays.models import Relay
 from tests.installation import LONG
 from tests.patience import Clock
@@ -50,18 +51,21 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     return async_to_sync(bounded)()
 
 
-def hand_over(provider: Provider, *envelopes: Envelope) -> list[Reply | SendError]:
-    """One after the other, as the engine does: on one session while it is not spent. The outcomes, in the mails' order."""
+def hand_over(provider: Provider, *envelopes: Envelope, announced: bool = True) -> list[Reply | SendError]:
+    """One after the other, as the engine does: on one session while it is not spent, and each announced while the one before is on its way.
+    The outcomes, in the mails' order."""
 
     async def drain() -> list[Reply | SendError]:
         session: Session | None = None
         outcomes: list[Reply | SendError] = []
-        for item in envelopes:
+        for item, following in zip_longest(envelopes, envelopes[1:]):
             if session is not None and session.spent:
                 await session.close()
                 session = None
             try:
                 session = session or await provider.open()
+                if announced and following and isinstance(session, Pipelined):
+                    session.announce(following)
                 outcomes.append(await session.send(item))
             except SendError as error:
                 outcomes.append(error)

@@ -377,6 +377,92 @@ def test_where_it_is_offered_the_commands_go_in_one_write_and_never_the_mail(ser
     assert hold.seen == b"RCPT TO:<r1@example.net>\r\nDATA\r\n"
 
 
+def test_a_mails_commands_leave_with_the_end_of_the_one_before(server: SMTPServer) -> None:
+    """The server holds the reply to a mail back until it has the commands of the next, and by then has no byte of that one's text."""
+    holds = [Hold(b"DATA\r\n"), Hold(b"DATA\r\n")]
+    for hold in holds:
+        server.answers("dot", hold, times=1)
+    assert kinds(send(server, *map(envelope, range(3)))) == [Reply] * 3
+    for number, hold in enumerate(holds, 1):
+        mail, *others = hold.seen.decode().splitlines()
+        assert mail.startswith(f"MAIL FROM:<b+{number}@example.com> ")
+        assert others == [f"RCPT TO:<r{number}@example.net>", "DATA"]
+    assert server.by_message_id() == {f"<{each}@example.com>": 1 for each in range(3)}
+
+
+def test_an_announced_mail_that_is_refused_is_forgotten_before_the_next(either_server: SMTPServer) -> None:
+    either_server.answers("rcpt", Say("550 5.1.1 No"), only="r2@")
+    assert kinds(send(either_server, envelope(1), envelope(2), envelope(3))) == [Reply, Refused, Reply]
+    assert len(either_server.connections) == 1
+    assert "RSET" in either_server.commands
+
+
+def test_of_an_announced_mail_that_does_not_come_nothing_is_taken(either_server: SMTPServer) -> None:
+    provider = relay_to(either_server).provider()
+
+    async def change_of_mind() -> None:
+        session = await provider.open()
+        session.announce(envelope(2))
+        await session.send(envelope(1))
+        # Then 2 was found to be unwanted.
+        await session.send(envelope(3))
+        session.announce(envelope(5))
+        await session.send(envelope(4))
+        await session.close()
+
+    run(change_of_mind)
+    assert either_server.by_message_id() == {f"<{each}@example.com>": 1 for each in (1, 3, 4)}
+    offered = "PIPELINING" in either_server.extensions
+    assert len(either_server.connections) == 1 + offered
+    # The server may wait for a text, and would take this for it.
+    assert ("QUIT" in either_server.commands) != offered
+
+
+@pytest.mark.parametrize("first", [Say("451 4.3.0 Not now"), Say("554 5.6.0 Not such mail")], ids=["4xx", "5xx"])
+def test_what_becomes_of_a_mail_is_nothing_to_the_one_that_was_announced(server: SMTPServer, first: Action) -> None:
+    server.answers("dot", first, times=1)
+    outcomes = send(server, envelope(1), envelope(2))
+    assert [type(outcome) is Reply for outcome in outcomes] == [False, True]
+    assert (server.by_message_id(), len(server.connections)) == ({"<2@example.com>": 1}, 1)
+
+
+def test_a_mail_that_cannot_be_sent_is_not_announced(server: SMTPServer) -> None:
+    outcomes = send(server, envelope(1), envelope(2, rcpt_to="two\r\nlines@example.net"), envelope(3))
+    assert kinds(outcomes) == [Reply, Refused, Reply]
+    assert len(server.connections) == 1
+
+
+def test_a_large_mail_announces_none(server: SMTPServer) -> None:
+    """Whether it left whole must be known, and commands behind it would hide that."""
+    large = envelope(1, data=envelope(1).data + b"x" * 70 + b"\r\n" * client.SMALL)
+    server.answers("dot", Drop(), times=1)
+    assert kinds(send(server, large, envelope(2))) == [OutcomeUnknown, Reply]
+    assert [command[:4] for command in server.connections[0].commands] == ["EHLO", "MAIL", "RCPT", "DATA"]
+
+
+class Forgetful:
+    """Answer as usual, and throw away what had come with the end of the mail."""
+
+    code = 250
+
+    async def perform(self, connection: Connection, usual: Say) -> int | None:
+        code = await usual.perform(connection, usual)
+        if connection.reader._buffer:
+            connection.reader._buffer.clear()
+            connection.server.falls_silent(1)
+        return code
+
+
+def test_a_server_that_does_not_take_commands_with_a_mail_is_waited_for(server: SMTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "unhurried", set())
+    server.answers("dot", Forgetful())
+    assert kinds(send(server, *map(envelope, range(5)))) == [Reply] * 5
+    assert server.by_message_id() == {f"<{each}@example.com>": 1 for each in range(5)}
+    assert len(server.connections) == 2
+    assert kinds(send(server, *map(envelope, range(5, 8)))) == [Reply] * 3
+    assert len(server.connections) == 3
+
+
 def test_where_it_is_not_offered_every_reply_is_awaited() -> None:
     with SMTPServer(extensions=WITHOUT_PIPELINING) as server:
         server.answers("rcpt", Say("550 5.1.1 No"))

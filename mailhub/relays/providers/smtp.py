@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BREAKS = 3
 # Of one address of the server.
 CONNECT = 10.0
+# Servers (host, port) that did not take the commands that came with the end of a mail; known while the process lives.
+unhurried: set[tuple[str, int]] = set()
 
 
 # ------------------------------------------------------------------------------------------------------------------------ options
@@ -217,6 +219,7 @@ class SMTP:
     def __init__(self, relay: Relay) -> None:
         self.options = Options.of(relay.options)
         self.password: str = relay.secrets.get("password", "")
+        self.server = self.options.host, self.options.port
         self.mark = marks.marker(self.options.host)
         #: the server has taken mail of ours
         self.let_in = False
@@ -361,14 +364,22 @@ class SMTPSession:
     async def close(self) -> None:
         await self.client.quit()
 
+    def announce(self, envelope: Envelope) -> None:
+        provider = self.provider
+        if provider.server not in unhurried and self.client.count + 1 < provider.options.messages_per_connection:
+            self.client.announce(provider.mark(envelope) if provider.mark else envelope)
+
     async def send(self, envelope: Envelope) -> Reply:
         provider = self.provider
         if provider.mark:
             envelope = provider.mark(envelope)
+        announced = self.client.announced == envelope.message
         try:
             try:
                 reply = await self.client.send(envelope)
             except Stale:
+                if announced:
+                    unhurried.add(provider.server)
                 reply = await self.send_anew(envelope)
         except Answered as answered:
             provider.breaks = 0

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -64,9 +63,10 @@ CLAIM_LEAST = 20
 CLAIM_MOST = 1000
 # How many messages a drain has marked and not yet settled, at most: so many may be unknown when it is killed.
 WINDOW = 500
-# How many mails are made at a time, by two threads, since signing leaves Python to others; and how many bytes of them are held ready:
-# attachments may have 25 MB.
-MADE_TOGETHER = 100
+# How many threads make mails, since signing leaves Python to others; how many each makes at a time; and how many bytes of them are held
+# ready: attachments may have 25 MB.
+MAKERS = 2
+MADE_TOGETHER = 50
 HELD_READY = 16_000_000
 # A drain stays when a destination takes more within so many seconds, and looks as often.
 SOON = 1.0
@@ -77,6 +77,8 @@ SUSPECT_LOOK = 0.01
 CONTENTS_KEPT = 100
 
 Status = Message.Status
+# By their keys.
+Contents = dict[int, prepare.Compiled | Refused]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -204,11 +206,14 @@ class Drain:
         self.accepted = False
         #: others were told that there is more than one drain takes at once
         self.called_help = False
-        #: nothing more will be claimed; nothing more will be handed over
-        self.fed = self.finished = False
+        #: nothing more will be claimed; nothing more will be made; nothing more will be handed over
+        self.fed = self.made = self.finished = False
         #: claimed and certainly not handed over, by key
         self.held: dict[int, Message] = {}
-        self.compiled: dict[int, prepare.Compiled | Refused] = {}
+        #: of these, what no mail is made of yet
+        self.claimed: deque[Message] = deque()
+        self.compiled: Contents = {}
+        self.compiling = asyncio.Lock()
         self.slots = queue.slots(lease)
         #: finished mails that are not marked
         self.shelf = Shelf({key: sum(sources.values()) for key, sources in self.slots.items()})
@@ -225,8 +230,10 @@ class Drain:
         self.senders: list[asyncio.Task[None]] = []
         #: with so few in line it is time to mark the next
         self.low = 0
-        # Set when there may be something to do for feed(), fill() and record().
-        self.hungry, self.room, self.full = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        #: a claim is about to be made
+        self.claiming = False
+        # Set when there may be something to do for feed(), make(), fill() and record().
+        self.hungry, self.idle, self.room, self.full = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         try:
@@ -241,10 +248,11 @@ class Drain:
         pulse = asyncio.create_task(self.pulse())
         recorder = asyncio.create_task(self.record())
         self.senders = [asyncio.create_task(self.hand_over()) for _ in range(self.lease.connections)]
-        feeder = asyncio.create_task(self.feed())
+        feeder, maker = asyncio.create_task(self.feed()), asyncio.create_task(self.make())
         try:
             await self.fill()
             await feeder
+            await maker
         finally:
             await self.end_senders()
             self.finished = True
@@ -265,15 +273,15 @@ class Drain:
     # -- claim and make
 
     async def feed(self) -> None:
-        """Keep half a second's mail made at least, until nothing is due or the time is over."""
+        """Keep half a second's mail claimed at least, until nothing is due or the time is over."""
         try:
             while not self.over:
                 size = self.claim_size
-                if len(self.shelf) > size // 2:
+                if len(self.shelf) + len(self.claimed) > size // 2:
                     await wait(self.hungry)
                     continue
                 room, is_full = self.shelf.room, self.shelf.is_full
-                messages = await in_database(queue.claim, self.lease, size, room, self.reached)
+                messages = await self.claim(size, room)
                 if not messages:
                     if is_full or await in_database(queue.opens_soon, self.lease, room, SOON):
                         # A destination has had all it takes for now, and will soon take more.
@@ -288,7 +296,8 @@ class Drain:
                 suspect = messages[0].lost_leases > 0
                 if suspect:
                     await self.only(len(messages))
-                await self.make(deque(messages))
+                self.claimed.extend(messages)
+                self.idle.set()
                 if suspect:
                     await self.only(0)
         except LeaseLost:
@@ -297,7 +306,17 @@ class Drain:
             await self.database_away()
         finally:
             self.fed = True
-            self.room.set()
+            self.idle.set()
+
+    async def claim(self, size: int, room: dict[str, int]) -> list[Message]:
+        """It keeps the database's thread for a while, so first what can be is marked, for the connections to have something meanwhile."""
+        self.claiming = True
+        self.room.set()
+        await asyncio.sleep(0)
+        try:
+            return await in_database(queue.claim, self.lease, size, room, self.reached)
+        finally:
+            self.claiming = False
 
     async def only(self, count: int) -> None:
         """Wait until so many are held, which workers died with before: should this one die too, it takes no others with it."""
@@ -308,25 +327,38 @@ class Drain:
     def claim_size(self) -> int:
         return int(min(max(self.rate.value, CLAIM_LEAST, 2 * self.lease.connections), CLAIM_MOST))
 
-    async def make(self, messages: deque[Message]) -> None:
-        """The mails of claimed messages, a few at a time."""
-        while messages and not self.over:
-            if self.shelf.bytes > HELD_READY:
-                await wait(self.hungry)
-                continue
-            group = await self.group(messages)
-            await self.compile({message.content_id for message in group})
-            started = datetime.now(UTC)
-            half = len(group) // 2
-            halves = (asyncio.to_thread(self.make_group, part) for part in (group[:half], group[half:]) if part)
-            for message, made in chain.from_iterable(await asyncio.gather(*halves)):
-                if isinstance(made, Refused):
-                    self.refused(message, made, started)
-                elif isinstance(made, Deferred):
-                    self.deferred(message, made, started)
-                else:
-                    self.shelf.put(made)
+    async def make(self) -> None:
+        """The mails of what is claimed, while more is being claimed."""
+        try:
+            await asyncio.gather(*(self.make_on() for _ in range(MAKERS)))
+        finally:
+            self.made = True
             self.room.set()
+
+    async def make_on(self) -> None:
+        """A few at a time."""
+        try:
+            while not self.over and (self.claimed or not self.fed):
+                if not self.claimed or self.shelf.bytes > HELD_READY:
+                    await wait(self.idle)
+                else:
+                    await self.make_some()
+        except DatabaseError:
+            await self.database_away()
+
+    async def make_some(self) -> None:
+        async with self.compiling:
+            group = await self.group(self.claimed)
+            compiled = await self.compile({message.content_id for message in group})
+        started = datetime.now(UTC)
+        for message, made in await asyncio.to_thread(self.make_group, group, compiled):
+            if isinstance(made, Refused):
+                self.refused(message, made, started)
+            elif isinstance(made, Deferred):
+                self.deferred(message, made, started)
+            else:
+                self.shelf.put(made)
+        self.room.set()
 
     async def group(self, messages: deque[Message]) -> list[Message]:
         """Take the next few, of which not too much has to be loaded at once."""
@@ -334,7 +366,7 @@ class Drain:
         missing = {message.content_id for message in group} - self.compiled.keys()
         if len(missing) > 1:
             sizes = await in_database(queue.sizes, missing)
-            room = HELD_READY
+            room = HELD_READY // MAKERS
             for place, message in enumerate(group):
                 room -= sizes.pop(message.content_id, 0)
                 if room < 0 and place:
@@ -342,10 +374,10 @@ class Drain:
                     return group[:place]
         return group
 
-    async def compile(self, wanted: set[int]) -> None:
+    async def compile(self, wanted: set[int]) -> Contents:
         missing = wanted - self.compiled.keys()
         if not missing:
-            return
+            return self.compiled
         kept = wanted if len(self.compiled) > CONTENTS_KEPT else self.compiled.keys()
         # A finished mail may be large, and most have one recipient.
         self.compiled = {pk: each for pk, each in self.compiled.items() if pk in kept and (pk in wanted or not is_finished(each))}
@@ -354,13 +386,14 @@ class Drain:
                 self.compiled[content.pk] = await asyncio.to_thread(prepare.Compiled, content, signer)
             except Refused as refusal:
                 self.compiled[content.pk] = refusal
+        return self.compiled
 
-    def make_group(self, messages: list[Message]) -> list[tuple[Message, Ready | Refused | Deferred]]:
-        return [(message, self.make_one(message)) for message in messages]
+    def make_group(self, messages: list[Message], contents: Contents) -> list[tuple[Message, Ready | Refused | Deferred]]:
+        return [(message, self.make_one(message, contents)) for message in messages]
 
-    def make_one(self, message: Message) -> Ready | Refused | Deferred:
+    def make_one(self, message: Message, contents: Contents) -> Ready | Refused | Deferred:
         try:
-            compiled = self.compiled[message.content_id]
+            compiled = contents[message.content_id]
             if isinstance(compiled, Refused):
                 return compiled
             return Ready(message, compiled.envelope(message, own_path=self.own_path, signed=True), compiled.domain)
@@ -376,14 +409,14 @@ class Drain:
         """Mark the next mails, as many as the connections will soon want, and pass them on."""
         while not self.over:
             if not self.shelf:
-                if self.fed and self.shelf.is_empty:
+                if self.made and self.shelf.is_empty:
                     return
                 await wait(self.room)
                 continue
             limit = self.ready_limit
             room = min(limit - len(self.line), WINDOW - len(self.lease.marked))
             # A group at a time, and not one as each leaves.
-            self.low = limit // 2
+            self.low = limit - 1 if self.claiming else limit // 2
             if len(self.line) > self.low or room < 1:
                 await wait(self.room)
                 continue
@@ -405,6 +438,7 @@ class Drain:
 
     def next_made(self) -> Ready:
         self.hungry.set()
+        self.idle.set()
         return self.shelf.take()
 
     def pass_on(self, group: list[Ready], marked: list[Message]) -> None:

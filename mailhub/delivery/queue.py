@@ -901,7 +901,7 @@ told AS (
     SELECT id, status, finished_at, %s, said, category FROM stored WHERE status = ANY(%s)
     RETURNING message_id, id, type
 )
-SELECT stored.id, told.id FROM stored LEFT JOIN told ON told.message_id = stored.id AND told.type = ANY(%s)
+SELECT id, NULL FROM stored UNION ALL SELECT message_id, id FROM told WHERE type = ANY(%s)
 """
 
 
@@ -933,11 +933,13 @@ def _store_set(lease: Lease, outcomes: Sequence[Outcome], now: datetime) -> set[
     waiting = [str(status) for status in WAITING]
     with connection.cursor() as cursor:
         cursor.execute(STORE, [*columns, waiting, now, lease.pk, lease.relay_id, now, told_of, suppressing])
-        stored: dict[int, int | None] = dict(cursor.fetchall())
-    if any(stored.values()):
-        told = [(outcome, stored[outcome.message.pk]) for outcome in outcomes if stored.get(outcome.message.pk)]
-        events.suppress(Event(pk=pk, message=outcome.message, type=outcome.event or "", detail=outcome.said) for outcome, pk in told)
-    return set(stored)
+        found = cursor.fetchall()
+    if told := {message: event for message, event in found if event}:
+        bad = [outcome for outcome in outcomes if outcome.message.pk in told]
+        events.suppress(
+            Event(pk=told[outcome.message.pk], message=outcome.message, type=outcome.event or "", detail=outcome.said) for outcome in bad
+        )
+    return {message for message, _event in found}
 
 
 def _array(values: Iterable[object]) -> str:

@@ -546,10 +546,10 @@ def test_mails_with_which_workers_died_are_made_while_nothing_else_is_held(
     make_group = engine.Drain.make_group
     held: set[frozenset[int]] = set()
 
-    def watching(self: engine.Drain, messages: list[Message]) -> Any:
+    def watching(self: engine.Drain, messages: list[Message], contents: engine.Contents) -> Any:
         if suspects.keys() & self.held.keys():
             held.add(frozenset(self.held))
-        return make_group(self, messages)
+        return make_group(self, messages, contents)
 
     monkeypatch.setattr(engine.Drain, "make_group", watching)
     engine.drain(relay, "transactional")
@@ -559,7 +559,7 @@ def test_mails_with_which_workers_died_are_made_while_nothing_else_is_held(
 
 
 def test_large_mails_are_loaded_few_at_a_time(relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "HELD_READY", 1000)
+    monkeypatch.setattr(engine, "HELD_READY", 1000 * engine.MAKERS)
     for size in (300, 300, 500, 2000, 100):
         content = Content.objects.create(from_email=sender.email, raw=b"Subject: x\r\n\r\n" + b"x" * size + b"\r\n")
         queue.enqueue([queue.new(Stream.TRANSACTIONAL, content=content, sender=sender, address="taro@example.net")])

@@ -90,8 +90,8 @@ def test_who_leaves_while_it_is_sent_gets_it_only_if_a_worker_had_it_already(hub
 
 def test_a_pause_takes_effect_within_a_claim_and_nothing_is_lost_by_it(hub: Hub) -> None:
     server = hub.server()
-    server.answers("dot", Delay(0.02))
-    batch = world.make_batch(hub.shop(hub.relay(server)), 300)
+    server.answers("dot", Delay(0.01))
+    batch = world.make_batch(hub.shop(hub.relay(server)), 1500)
     hub.start()
     until(lambda: len(server.mails) > 50)
     batch.pause()
@@ -103,7 +103,7 @@ def test_a_pause_takes_effect_within_a_claim_and_nothing_is_lost_by_it(hub: Hub)
     batches.resume(batch)
     hub.finish()
     hub.reckon()
-    assert paused_at + waiting == len(server.mails) == 300
+    assert paused_at + waiting == len(server.mails) == 1500
 
 
 def test_a_cancelled_campaign_ends_and_what_has_left_is_counted(hub: Hub) -> None:

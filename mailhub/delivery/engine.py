@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -296,8 +297,7 @@ class Drain:
                 suspect = messages[0].lost_leases > 0
                 if suspect:
                     await self.only(len(messages))
-                self.claimed.extend(messages)
-                self.idle.set()
+                self.take_in(messages)
                 if suspect:
                     await self.only(0)
         except LeaseLost:
@@ -317,6 +317,13 @@ class Drain:
             return await in_database(queue.claim, self.lease, size, room, self.reached)
         finally:
             self.claiming = False
+
+    def take_in(self, messages: list[Message]) -> None:
+        """What is urgent, which a claim has first, passes what waits to be made."""
+        urgent = list(takewhile(lambda message: message.stream == Stream.TRANSACTIONAL, messages))
+        self.claimed.extendleft(reversed(urgent))
+        self.claimed.extend(messages[len(urgent) :])
+        self.idle.set()
 
     async def only(self, count: int) -> None:
         """Wait until so many are held, which workers died with before: should this one die too, it takes no others with it."""

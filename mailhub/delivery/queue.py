@@ -595,17 +595,18 @@ _OF = {
     Stream.TRANSACTIONAL: _DUE.format(source="message.sender_id = lane.source AND message.source_ref = lane.ref", stream="transactional"),
     Stream.CAMPAIGN: _DUE.format(source="message.batch_id = lane.source", stream="campaign"),
 }
+# Also where any row would do: PostgreSQL might look for one in the whole table, if by its statistics there were many.
+_IN_ORDER = "ORDER BY message.next_attempt_at, message.id"
 TAKE = {
     stream: f"""
 SELECT lane.place, taken.* FROM {_LANES} CROSS JOIN LATERAL (
-    SELECT {_COLUMNS} {due}
-    ORDER BY message.next_attempt_at, message.id LIMIT lane.wanted FOR NO KEY UPDATE SKIP LOCKED
+    SELECT {_COLUMNS} {due} {_IN_ORDER} LIMIT lane.wanted FOR NO KEY UPDATE SKIP LOCKED
 ) AS taken
 """  # noqa: S608  of the words above
     for stream, due in _OF.items()
 }
 STOCKED = {
-    stream: f"SELECT lane.place FROM {_LANES} CROSS JOIN LATERAL (SELECT 1 {due} LIMIT 1) AS first"  # noqa: S608
+    stream: f"SELECT lane.place FROM {_LANES} CROSS JOIN LATERAL (SELECT 1 {due} {_IN_ORDER} LIMIT 1) AS first"  # noqa: S608
     for stream, due in _OF.items()
 }
 

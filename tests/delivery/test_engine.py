@@ -558,6 +558,17 @@ def test_mails_with_which_workers_died_are_made_while_nothing_else_is_held(
     assert frozenset().union(*held) == suspects.keys()
 
 
+def test_what_is_urgent_passes_what_waits_to_be_made(relay: Relay, sender: Sender) -> None:
+    make_batch(sender, 3)
+    drain = engine.Drain(relay, queue.take_lease(relay, "bulk"), LONG)
+    mass = queue.claim(drain.lease, 2)
+    drain.take_in(mass)
+    urgent = post(sender, 2)
+    drain.take_in(queue.claim(drain.lease, 10))
+    assert [message.pk for message in drain.claimed][:4] == [*(message.pk for message in urgent), *(message.pk for message in mass)]
+    assert len(drain.claimed) == 5
+
+
 def test_large_mails_are_loaded_few_at_a_time(relay: Relay, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "HELD_READY", 1000 * engine.MAKERS)
     for size in (300, 300, 500, 2000, 100):

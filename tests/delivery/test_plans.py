@@ -180,6 +180,24 @@ def test_whether_something_is_due(relay: Relay) -> None:
     assert_by(plans(lambda: queue.due(relay)), "delivery_message_lane", "delivery_message_waiting")
 
 
+def test_whether_something_is_due_where_all_there_is_seems_to_wait(relay: Relay) -> None:
+    """By the statistics of a first campaign any row is one that waits, and PostgreSQL would read the whole table for each destination of which
+    nothing does."""
+    batch = Batch.objects.filter(status="running")[0]
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM delivery_message WHERE COALESCE(batch_id, 0) <> %s", [batch.pk])
+        cursor.execute("ANALYZE delivery_message")
+        # As after a TRUNCATE or a restore: how much there is is a guess.
+        cursor.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname = 'delivery_message'")
+    with CaptureQueriesContext(connection) as context:
+        queue.due(relay)
+    [sql] = [query["sql"] for query in context.captured_queries if "SELECT lane.place" in query["sql"] and "'campaign'" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (COSTS OFF) {sql}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Scan using delivery_message_waiting" in plan, plan
+
+
 def test_settling(relay: Relay) -> None:
     lease, messages = claimed(relay)
     assert_by(plans(lambda: queue.settle(lease, [outcome(message) for message in messages])), "delivery_message_pkey")

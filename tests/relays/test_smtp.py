@@ -31,6 +31,7 @@ from tests.smtp_server import (
     Drop,
     Endless,
     Garbage,
+    Hangup,
     Reset,
     Silence,
     SMTPServer,
@@ -440,27 +441,42 @@ def test_a_large_mail_announces_none(server: SMTPServer) -> None:
     assert [command[:4] for command in server.connections[0].commands] == ["EHLO", "MAIL", "RCPT", "DATA"]
 
 
-class Forgetful:
-    """Answer as usual, and throw away what had come with the end of the mail."""
+class Forgetful(Hold):
+    """Answer as usual, and throw away what came with the mail's end, and all that comes after."""
+
+    async def perform(self, connection: Connection, usual: Say) -> int | None:
+        await super().perform(connection, usual)
+        reader = connection.reader
+        while not reader.at_eof() and not reader.exception():
+            reader._buffer.clear()
+            connection.server.falls_silent(1)
+            await asyncio.sleep(0.1)
+        raise Hangup
+
+
+class Look:
+    """Answer as usual. `seen` is what had come with the mail's end."""
 
     code = 250
 
+    def __init__(self) -> None:
+        self.seen = b""
+
     async def perform(self, connection: Connection, usual: Say) -> int | None:
-        code = await usual.perform(connection, usual)
-        if connection.reader._buffer:
-            connection.reader._buffer.clear()
-            connection.server.falls_silent(1)
-        return code
+        self.seen += bytes(connection.reader._buffer)
+        return await usual.perform(connection, usual)
 
 
 def test_a_server_that_does_not_take_commands_with_a_mail_is_waited_for(server: SMTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "unhurried", set())
-    server.answers("dot", Forgetful())
-    assert kinds(send(server, *map(envelope, range(5)))) == [Reply] * 5
-    assert server.by_message_id() == {f"<{each}@example.com>": 1 for each in range(5)}
-    assert len(server.connections) == 2
-    assert kinds(send(server, *map(envelope, range(5, 8)))) == [Reply] * 3
+    look = Look()
+    server.answers("dot", Forgetful(b"DATA\r\n"), times=1)
+    server.answers("dot", look)
+    for _drain in range(2):
+        assert kinds(send(server, *map(envelope, range(4)))) == [Reply] * 4
+    assert server.by_message_id() == {f"<{each}@example.com>": 2 for each in range(4)}
     assert len(server.connections) == 3
+    assert look.seen == b""
 
 
 def test_where_it_is_not_offered_every_reply_is_awaited() -> None:

@@ -203,9 +203,9 @@ Q_CLUSTER: dict[str, Any] = {
 # Name servers to ask; without any, the system's.
 MAILHUB_DNS_SERVERS = envvars.servers("MAILHUB_DNS_SERVERS", 53)
 # True where they check DNSSEC and nobody can meddle on the way to them (same machine): TLSA records are obeyed then (DANE).
+MAILHUB_DNS_VALIDATES = envvars.boolean("MAILHUB_DNS_VALIDATES", default=False)
 # A copy of an installation, to be tried out: nothing leaves.
 MAILHUB_DO_NOT_SEND = envvars.boolean("MAILHUB_DO_NOT_SEND", default=False)
-MAILHUB_DNS_VALIDATES = envvars.boolean("MAILHUB_DNS_VALIDATES", default=False)
 # Private, loopback and other special networks that outgoing connections may lead into all the same (mailhub/lib/dialer.py).
 MAILHUB_ALLOW_PRIVATE_ADDRESSES = envvars.networks("MAILHUB_ALLOW_PRIVATE_ADDRESSES")
 

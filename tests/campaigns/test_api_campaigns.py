@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from mailhub.delivery.models import Message
 from mailhub.lib import clock
 from mailhub.relays.models import InboxMail, Relay, Route, Stream
 from mailhub.senders.models import Sender
+from tests.at_once import at_once
 from tests.campaigns.conftest import Join
 from tests.transactional.api import Site
 from transactional.models import Credential, Project
@@ -167,19 +167,7 @@ def test_the_same_key_makes_one_campaign_and_another_body_is_refused(site: Site,
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="its writers wait for each other at the door")
 def test_the_same_key_twice_at_once_makes_one_campaign(site: Site, spring: dict[str, Any]) -> None:
-    together = threading.Barrier(4)
-    answers: list[bytes] = []
-
-    def ask() -> None:
-        together.wait(60)
-        answers.append(site.post("campaigns", spring, key="spring").content)
-        connection.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(4, lambda: site.post("campaigns", spring, key="spring").content)
     assert len(answers) == 4 and len({json.loads(answer)["id"] for answer in answers}) == 1
     assert Campaign.objects.count() == 1
 

@@ -20,6 +20,7 @@ from mailhub.lib import http
 from mailhub.lib.replies import classify, tables
 from mailhub.relays.models import Relay
 from mailhub.senders import return_path
+from tests.at_once import at_once
 from tests.delivery.world import Status, make_relay, post, postgresql_only
 from tests.feedback import services
 from tests.feedback.services import SERVICES, Post
@@ -774,20 +775,13 @@ def test_what_one_process_has_at_hand_another_leaves_alone(sent: Message) -> Non
 def test_the_same_callback_ten_times_at_once_is_stored_and_recorded_once(sent: Message) -> None:
     url = open_url("postmark")
     posted = SERVICES["postmark"].post(sent.pk, TARO, callbacks.address(url))
-    together = threading.Barrier(10)
-    answers: list[int] = []
 
-    def come() -> None:
-        together.wait(60)
-        answers.append(send(url, posted))
+    def come() -> int:
+        answer = send(url, posted)
         callbacks.work_off()
-        connection.close()
+        return answer
 
-    threads = [threading.Thread(target=come) for _number in range(10)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(60)
+    answers = at_once(10, come)
     # Whoever found it in others' hands has left it to them.
     callbacks.work_off()
     assert answers == [200] * 10

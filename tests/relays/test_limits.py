@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -20,6 +18,7 @@ from mailhub.lib import clock
 from mailhub.relays import limits
 from mailhub.relays.limits import LENGTH, SLICE, TRAVEL
 from mailhub.relays.models import Quota, QuotaUse, Relay
+from tests.at_once import at_once
 
 Period, Kind = Quota.Period, Quota.Kind
 NOON = datetime(2026, 3, 10, 12, 0, 7, tzinfo=UTC)
@@ -389,31 +388,7 @@ def test_when_there_is_enough_to_send_nearly_all_that_may_be_sent_is(
 # -------------------------------------------------------------------------------------------------------------- all at once
 
 
-def at_once(workers: int, work: Callable[[], int]) -> list[int]:
-    """Run `work` in so many threads, each with a database connection of its own; their results."""
-    results: list[int] = []
-    failures: list[BaseException] = []
-    barrier = threading.Barrier(workers)
-
-    def run() -> None:
-        try:
-            barrier.wait()
-            results.append(work())
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    return results
-
-
-needs_row_locks = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one writer at a time")
+needs_row_locks = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
 
 
 @needs_row_locks

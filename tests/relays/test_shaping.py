@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -15,6 +14,7 @@ from mailhub.relays import shaping
 from mailhub.relays.models import Destination, Pace, Parking, Relay, ResponseRule, Slowdown
 from mailhub.relays.providers.memory import Memory
 from mailhub.relays.shaping import Openings, Terms
+from tests.at_once import at_once
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -146,24 +146,12 @@ def test_in_no_time_does_more_leave_than_the_rate_and_its_bucket(
                 assert left <= bucket + (when - start).total_seconds() / every + 1e-3
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
 @pytest.mark.django_db(transaction=True)
 def test_many_workers_together_keep_to_the_rate(direct: Relay) -> None:
     Destination.objects.filter(pk="docomo").update(rate=20)
-    began, barrier = clock.now(), threading.Barrier(10)
-    got: list[int] = []
-
-    def work() -> None:
-        barrier.wait()
-        for _time in range(10):
-            got.append(take(direct, "docomo", 3, clock.now()))
-        connection.close()
-
-    workers = [threading.Thread(target=work) for _ in range(10)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    began = clock.now()
+    got = at_once(10, lambda: sum(take(direct, "docomo", 3, clock.now()) for _time in range(10)))
     passed = (clock.now() - began).total_seconds()
     assert 21 <= sum(got) <= 21 + 20 * passed
 
@@ -204,23 +192,11 @@ def test_what_is_tried_of_one_sender_holds_nobody_else_up(relay: Relay) -> None:
     assert take(relay, "gmail", 500, now, "tea.example") == 0
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
 @pytest.mark.django_db(transaction=True)
 def test_of_many_workers_that_come_at_once_after_a_rest_one_tries(relay: Relay) -> None:
     park(relay, "gmail", -1)
-    barrier = threading.Barrier(8)
-    got: Counter[int] = Counter()
-
-    def work() -> None:
-        barrier.wait()
-        got[take(relay, "gmail", 500, clock.now())] += 1
-        connection.close()
-
-    workers = [threading.Thread(target=work) for _ in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    got = Counter(at_once(8, lambda: take(relay, "gmail", 500, clock.now())))
     assert got == {10: 1, 0: 7}
 
 

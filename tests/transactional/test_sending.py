@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from mailhub.delivery import prepare, queue
 from mailhub.delivery.models import Content, Message
 from mailhub.senders.models import Sender
+from tests.at_once import at_once
 from tests.transactional.conftest import make_template
 from transactional import sending
 from transactional.models import Project, Submission, Template, TemplateVersion
@@ -237,23 +238,7 @@ def test_mails_without_a_key_are_all_sent(project: Project) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_same_key_twice_at_once_makes_one_mail(project: Project) -> None:
-    together = threading.Barrier(4)
-    answers: list[object] = []
-
-    def ask() -> None:
-        together.wait()
-        try:
-            answers.append(sending.send(finished(project=project, idempotency_key="k1")).pk)
-        except Exception as error:  # noqa: BLE001
-            answers.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(4, lambda: sending.send(finished(project=project, idempotency_key="k1")).pk)
     assert answers == [Submission.objects.get().pk] * 4
     assert Message.objects.count() == 1 and Content.objects.count() == 1
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Case, Count, Exists, F, Model, OuterRef, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, Exists, Model, OuterRef, Q, QuerySet, Value, When
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -23,7 +23,7 @@ from django.utils.translation import ngettext, pgettext
 
 from campaigns.models import Campaign, Contact, Subscription
 from mailhub.delivery import progress, throughput, workers
-from mailhub.delivery.models import WAITING, Attempt, Batch, Message, Worker
+from mailhub.delivery.models import Attempt, Batch, Message, Worker
 from mailhub.delivery.pages import SERVES
 from mailhub.feedback import attention
 from mailhub.feedback.models import IncomingMail, Mailbox
@@ -32,6 +32,7 @@ from mailhub.lib.charts import Column, ceiling, grouped
 from mailhub.lib.counts import MANY, count_to, in_words
 from mailhub.relays.models import Parking, Relay, Route, RouteMember, Stream
 from mailhub.senders.models import Sender
+from mailhub.watching import sources
 from mailhub.watching import words as words_of
 from mailhub.watching.models import Trouble
 
@@ -75,7 +76,7 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
         running = count_to(Campaign.objects.filter(batch__status=Batch.Status.RUNNING), 99)
         found["campaigns.Campaign"] = running, _("being sent"), ""
     if may(request, "view", Message):
-        found["delivery.Message"] = sum(waiting()), _("waiting"), ""
+        found["delivery.Message"] = sum(sources.waiting_mails()), _("waiting"), ""
     if may(request, "view", Relay):
         resting = Relay.objects.filter(status=Relay.Status.ACTIVE, resting_until__gt=now).count()
         found["relays.Relay"] = resting, _("resting"), "warn"
@@ -95,16 +96,6 @@ def counts(request: HttpRequest) -> dict[str, Mark]:
         tones = list(Trouble.objects.filter(closed_at__isnull=True).order_by().values_list("tone", flat=True)[:MANY])
         found["watching.Trouble"] = len(tones), _("in trouble"), Trouble.Tone.BAD if Trouble.Tone.BAD in tones else Trouble.Tone.WARN
     return {label: Mark(in_words(count), words, tone) for label, (count, words, tone) in found.items() if count}
-
-
-def waiting() -> tuple[int, int]:
-    """Waiting mails of campaigns, exactly; and transactional ones, up to MANY + 1."""
-    # Index delivery_batch_open: a handful of rows.
-    open_batches = Batch.objects.filter(status__in=[Batch.Status.RUNNING, Batch.Status.PAUSED])
-    campaign = open_batches.aggregate(n=Sum(F("waiting") + F("deferred")))["n"] or 0
-    # Index delivery_message_lane, which holds what waits and nothing else.
-    lane = Message.objects.filter(stream=Stream.TRANSACTIONAL, status__in=WAITING).order_by("sender_id", "next_attempt_at", "pk")
-    return campaign, count_to(lane)
 
 
 def unserved(now: datetime) -> list[str]:
@@ -241,7 +232,7 @@ def alerts(request: HttpRequest, now: datetime) -> list[dict[str, str]]:
         # Whoever is called since no mail leaves need not be who paused them.
         moving = RouteMember.objects.filter(route=OuterRef("pk")).exclude(relay__status=Relay.Status.PAUSED)
         still = Route.objects.filter(~Exists(moving), members__isnull=False).distinct().order_by("name")[:3]
-        for route in still if still and sum(waiting()) else ():
+        for route in still if still and sum(sources.waiting_mails()) else ():
             words = _("All relays of the route “%(route)s” are paused: its mail waits until one is resumed.") % {"route": route}
             found.append({"tone": "warn", "words": words, "url": page(Route, "change", route.pk), "button": _("See the route")})
     if may(request, "view", Trouble):
@@ -451,7 +442,7 @@ def _narrow(bracket: tuple[int, int], times: Iterable[tuple[int, datetime]], mom
 def stats(traffic: Traffic, now: datetime) -> list[dict[str, Any]]:
     """The cards at the top, each a stat.html."""
     messages = page(Message)
-    campaign, transactional = waiting()
+    campaign, transactional = sources.waiting_mails()
     key = keys_at(Message.objects.all(), "created_at", [traffic.hours[0].starts_at])[0]
     # Index delivery_message_trouble. Their number since that key is that of the mails accepted since then that went wrong.
     lost = {

@@ -365,7 +365,7 @@ def test_template(request: HttpRequest, template: Template) -> HttpResponse:
         try:
             submission = sending.send_draft(template, form.cleaned_data["sender"], form.cleaned_data["address"])
         except NotAccepted as refused:
-            form.add_error(None, f"{refused.problem} {refused.remedy}".strip())
+            form.add_error(None, refused.words)
         else:
             mail = submission.content.messages.get()
             link = format_html('<a href="{}">{}</a>', reverse("admin:delivery_message_change", args=[mail.pk]), _("See what becomes of it"))

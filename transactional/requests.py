@@ -22,6 +22,10 @@ class NotAccepted(Exception):
         #: what to do about it
         self.remedy = remedy
 
+    @property
+    def words(self) -> str:
+        return f"{self.problem} {self.remedy}".strip()
+
 
 class Invalid(NotAccepted):
     """The request cannot be made a mail."""

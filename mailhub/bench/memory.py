@@ -53,12 +53,13 @@ class Watch(threading.Thread):
         looks = 0
         while not self.over.wait(LOOK_EVERY):
             family = descendants(self.pids)
-            sizes = [size for pid in family if (size := _read(pid, "status", RSS))]
-            self.peak.single = max(self.peak.single, *(_read(pid, "status", MOST) for pid in family), 0.0)
+            said = [_text(pid, "status") for pid in family]
+            sizes = [size for text in said if (size := _size(text, RSS))]
+            self.peak.single = max(self.peak.single, *(_size(text, MOST) for text in said), 0.0)
             self.peak.summed = max(self.peak.summed, sum(sizes))
             self.peak.processes = max(self.peak.processes, len(sizes))
             if looks % TOGETHER_EVERY == 0:
-                self.peak.together = max(self.peak.together, sum(_read(pid, "smaps_rollup", PSS) for pid in family))
+                self.peak.together = max(self.peak.together, sum(_size(_text(pid, "smaps_rollup"), PSS) for pid in family))
             looks += 1
 
 
@@ -81,9 +82,14 @@ def _parents() -> Iterator[tuple[int, int]]:
             yield int(path.name), int(fields[1])
 
 
-def _read(pid: int, file: str, pattern: re.Pattern[str]) -> float:
+def _text(pid: int, file: str) -> str:
+    """Nothing of a process that has ended meanwhile."""
     try:
-        found = pattern.search((PROC / str(pid) / file).read_text())
+        return (PROC / str(pid) / file).read_text()
     except OSError:
-        return 0
+        return ""
+
+
+def _size(text: str, pattern: re.Pattern[str]) -> float:
+    found = pattern.search(text)
     return int(found[1]) / 1024 if found else 0

@@ -355,7 +355,7 @@ class Drain:
 
     async def make_some(self) -> None:
         async with self.compiling:
-            group = await self.group(self.claimed)
+            group = await self.group()
             compiled = await self.compile({message.content_id for message in group})
         started = datetime.now(UTC)
         for message, made in await asyncio.to_thread(self.make_group, group, compiled):
@@ -367,9 +367,9 @@ class Drain:
                 self.shelf.put(made)
         self.room.set()
 
-    async def group(self, messages: deque[Message]) -> list[Message]:
-        """Take the next few, of which not too much has to be loaded at once."""
-        group = [messages.popleft() for _ in range(min(MADE_TOGETHER, len(messages)))]
+    async def group(self) -> list[Message]:
+        """Take the next few that are claimed, of which not too much has to be loaded at once."""
+        group = [self.claimed.popleft() for _ in range(min(MADE_TOGETHER, len(self.claimed)))]
         missing = {message.content_id for message in group} - self.compiled.keys()
         if len(missing) > 1:
             sizes = await in_database(queue.sizes, missing)
@@ -377,7 +377,7 @@ class Drain:
             for place, message in enumerate(group):
                 room -= sizes.pop(message.content_id, 0)
                 if room < 0 and place:
-                    messages.extendleft(reversed(group[place:]))
+                    self.claimed.extendleft(reversed(group[place:]))
                     return group[:place]
         return group
 

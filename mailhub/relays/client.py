@@ -173,7 +173,8 @@ class Client:
             self._ended = True
             raise Stale
         envelope = await self._fit(envelope)
-        commands = self._commands(envelope)
+        # Those of a mail that was announced have left.
+        commands = self._commands(envelope) if self.announced is None else ()
         data = envelope.data + END if envelope.dotless else stuffed(envelope.data)
         if not self.alive:
             raise Stale
@@ -218,24 +219,23 @@ class Client:
         return mail + b"\r\n", b"RCPT TO:<" + recipient + b">\r\n", b"DATA\r\n"
 
     async def _go_ahead_at_once(self, commands: Sequence[bytes], reused: bool) -> None:
-        """All commands in one write (RFC 2920), unless they left before. The replies decide, each in its turn, before a byte of the mail
+        """All commands in one write (RFC 2920); none where they have left. The replies decide, each in its turn, before a byte of the mail
         leaves."""
-        forget = False
-        if self.announced is None:
-            forget = self._begun
+        forget = self._begun and self.announced is None
+        if commands:
             self.wire.write((b"RSET\r\n" if forget else b"") + b"".join(commands))
         self.announced, self._begun = None, True
-        answers = list(await self.wire.expect(len(commands) + forget, self._within(Phase.MAIL)))
+        answers = list(await self.wire.expect(len(WANTED) + forget, self._within(Phase.MAIL)))
         if forget and (not answers or answers.pop(0)[0] != 250):
             # What it holds of the mail before must not become part of this one.
             self.wire.fail(_("The server did not forget the last mail."))
             self._lost(True)
         for (phase, wanted), raw in zip(WANTED.items(), answers, strict=False):
             if raw[0] // 100 != wanted:
-                if len(answers) == len(commands) and answers[-1][0] == 354:
+                if len(answers) == len(WANTED) and answers[-1][0] == 354:
                     await self._hand_over_nothing(to_nobody=answers[1][0] // 100 != 2)
                 self._refused(raw, phase, reused)
-        if len(answers) < len(commands):
+        if len(answers) < len(WANTED):
             self._lost(reused and not answers)
 
     async def _go_ahead_by_steps(self, commands: Sequence[bytes], reused: bool) -> None:

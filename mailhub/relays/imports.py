@@ -274,6 +274,11 @@ def unless_locked(value: Any) -> str:
     return "" if locked else given
 
 
+def login(says: Any, user: Any, password: Any) -> tuple[Any, Any]:
+    """Who logs in: nobody, where the setting says so."""
+    return ("", "") if words(says).lower() in CLEAR else (user, password)
+
+
 def group(found: Any, name: str) -> Mapping[str, Any]:
     value = found.get(name) if isinstance(found, Mapping) else None
     return value if isinstance(value, Mapping) else {}
@@ -321,9 +326,9 @@ def fluent_smtp(found: Mapping[str, Any]) -> Reading | None:
         provider = words(each.get("provider"))
         label, senders = group(connections, name).get("title"), each.get("sender_email")
         if provider == "smtp":
-            user, password = ("", "") if words(each.get("auth")).lower() in CLEAR else (each.get("username"), each.get("password"))
+            user, password = login(each.get("auth"), each.get("username"), each.get("password") if kept else "")
             account: Account | None = smtp(
-                each.get("host"), each.get("port"), each.get("encryption"), user, password if kept else "", name=label, senders=senders
+                each.get("host"), each.get("port"), each.get("encryption"), user, password, name=label, senders=senders
             )
         else:
             account = service(KINDS[provider], each, name=label, senders=senders, kept=kept) if provider in KINDS else None
@@ -340,8 +345,7 @@ def post_smtp(found: Mapping[str, Any]) -> Reading | None:
     reading = Reading("post_smtp")
     senders = found.get("sender_email")
     if words(found.get("hostname")):
-        logs_in = words(found.get("auth_type")).lower() not in CLEAR
-        user, password = (found.get("basic_auth_username"), opened(found.get("basic_auth_password"))) if logs_in else ("", "")
+        user, password = login(found.get("auth_type"), found.get("basic_auth_username"), opened(found.get("basic_auth_password")))
         reading.accounts.append(smtp(found["hostname"], found.get("port"), found.get("enc_type"), user, password, senders=senders))
     for name, kind in KINDS.items():
         keys = {key.removeprefix(f"{name}_"): opened(value) for key, value in found.items() if key.startswith(f"{name}_")}
@@ -360,8 +364,7 @@ def easy_wp_smtp(found: Mapping[str, Any]) -> Reading | None:
     is_locked = words(server.get("encrypt_pass")).lower() in YES
     if is_locked:
         reading.problem(0, locked("Easy WP SMTP"))
-    logs_in = words(server.get("autentication")).lower() not in CLEAR
-    user, password = (server.get("username"), "" if is_locked else opened(server.get("password"))) if logs_in else ("", "")
+    user, password = login(server.get("autentication"), server.get("username"), "" if is_locked else opened(server.get("password")))
     senders = found.get("from_email_field")
     reading.accounts.append(smtp(server["host"], server.get("port"), server.get("type_encryption"), user, password, senders=senders))
     return reading
@@ -370,8 +373,7 @@ def easy_wp_smtp(found: Mapping[str, Any]) -> Reading | None:
 def smtp_mailer(found: Mapping[str, Any]) -> Reading | None:
     if "smtp_host" not in found or "type_of_encryption" not in found:
         return None
-    logs_in = words(found.get("smtp_auth")).lower() not in CLEAR
-    user, password = (found.get("smtp_username"), opened(found.get("smtp_password"))) if logs_in else ("", "")
+    user, password = login(found.get("smtp_auth"), found.get("smtp_username"), opened(found.get("smtp_password")))
     account = smtp(found["smtp_host"], found.get("smtp_port"), found["type_of_encryption"], user, password, senders=found.get("from_email"))
     return Reading("smtp_mailer", [account])
 
@@ -379,8 +381,7 @@ def smtp_mailer(found: Mapping[str, Any]) -> Reading | None:
 def wp_smtp(found: Mapping[str, Any]) -> Reading | None:
     if "host" not in found or "smtpsecure" not in found:
         return None
-    logs_in = words(found.get("smtpauth")).lower() not in CLEAR
-    user, password = (found.get("username"), found.get("password")) if logs_in else ("", "")
+    user, password = login(found.get("smtpauth"), found.get("username"), found.get("password"))
     return Reading("wp_smtp", [smtp(found["host"], found.get("port"), found["smtpsecure"], user, password, senders=found.get("from"))])
 
 

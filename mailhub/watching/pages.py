@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -22,12 +21,11 @@ from django.utils.translation import ngettext, pgettext
 from django.views.decorators.http import require_POST, require_safe
 
 from mailhub.delivery import throughput, workers
-from mailhub.delivery.models import Batch
 from mailhub.delivery.pages import SERVES
 from mailhub.delivery.throughput import Counts
 from mailhub.lib import clock
 from mailhub.lib.charts import grouped, percent, shares
-from mailhub.lib.counts import MANY, count_to, in_words
+from mailhub.lib.counts import MANY, in_words
 from mailhub.relays import limits
 from mailhub.relays.models import DedicatedIP, Destination, Quota, Relay
 from mailhub.relays.pages import demand
@@ -276,10 +274,7 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
 
 def health(now: datetime) -> list[dict[str, Any]]:
     """The installation at a glance: each a stat.html. From small tables and partial indexes alone."""
-    open_batches = Batch.objects.filter(status__in=[Batch.Status.RUNNING, Batch.Status.PAUSED])
-    campaign = open_batches.aggregate(n=Sum(F("waiting") + F("deferred")))["n"] or 0
-    # In the order of the index, so that PostgreSQL reads as many and sorts none.
-    single = count_to(sources.transactional().order_by(*sources.LANE))
+    campaign, single = sources.waiting_mails()
     oldest = sources.oldest(Rule())
     served = workers.served(now)
     missing = [str(SERVES[queue]) for queue in workers.QUEUES if queue not in served]

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Sum
 
 from mailhub.delivery import workers
 from mailhub.delivery.models import WAITING, Batch, Message, Worker
+from mailhub.lib.counts import count_to
 from mailhub.lib.lookups import in_turn
 from mailhub.relays import limits, routing
 from mailhub.relays.models import IPCheck, Listing, Quota, Relay, RouteMember, Stream
@@ -153,6 +154,15 @@ def _first(rows: QuerySet[Message]) -> tuple[int, int, str, datetime] | None:
 
 
 IN_TURN = in_turn("delivery_message", LANE, LANE[:3], "stream = 'transactional' AND status IN ('queued', 'deferred')")
+
+
+def waiting_mails() -> tuple[int, int]:
+    """Waiting mails of campaigns, exactly; and transactional ones, up to MANY + 1.
+
+    Indexes delivery_batch_open: a handful of rows; and delivery_message_lane, in whose order PostgreSQL reads as many and sorts none."""
+    open_batches = Batch.objects.filter(status__in=[Batch.Status.RUNNING, Batch.Status.PAUSED])
+    campaign = open_batches.aggregate(n=Sum(F("waiting") + F("deferred")))["n"] or 0
+    return campaign, count_to(transactional().order_by(*LANE))
 
 
 def transactional() -> QuerySet[Message]:

@@ -150,6 +150,5 @@ def own_sender(project: Project, address: str, place: str) -> Sender:
     """The confirmed sender of this address, which is one of the project's. Raises Problem."""
     found = sending.permitted(project, normalised(address, place))
     if isinstance(found, Forbidden):
-        words = f"{found.problem} {found.remedy}".strip()
-        raise Problem("forbidden", words, [Fault(place, words)])
+        raise Problem("forbidden", found.words, [Fault(place, found.words)])
     return found

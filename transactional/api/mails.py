@@ -183,7 +183,7 @@ def _people(people: Sequence[PersonIn]) -> list[tuple[str, str]]:
 
 def problem(refusal: NotAccepted, mail: MailIn | None = None) -> Problem:
     """`mail`: whose fields the refusal names."""
-    words = f"{refusal.problem} {refusal.remedy}".strip()
+    words = refusal.words
     match refusal:
         case Limited():
             return access.too_many(words, refusal.retry_after)

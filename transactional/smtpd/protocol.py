@@ -407,7 +407,7 @@ class Connection(SMTP):
         except DatabaseError:
             raise Bad(451, "4.3.0", "Mail cannot be stored at present, please try again later") from None
         if refusal:
-            raise Bad(550, "5.7.1", f"{refusal.problem} {refusal.remedy}")
+            raise Bad(550, "5.7.1", refusal.words)
         self.envelope.mail_from, self.envelope.smtp_utf8 = address, utf8
         await self.answer(250, "2.1.0", "OK")
 
@@ -533,9 +533,9 @@ class Connection(SMTP):
             await self.answer(250, "2.0.0", f"queued as {outcome.content.public_id}")
             return
         if isinstance(outcome, Limited):
-            raise Bad(451, "4.7.1", f"{outcome.problem} {outcome.remedy}")
+            raise Bad(451, "4.7.1", outcome.words)
         code, enhanced = (550, "5.7.1") if isinstance(outcome, Forbidden) else CODES.get(outcome.field.partition("[")[0], (554, "5.6.0"))
-        raise Bad(code, enhanced, f"{outcome.problem} {outcome.remedy}")
+        raise Bad(code, enhanced, outcome.words)
 
 
 # ------------------------------------------------------------------------------------------------------------- words on the wire
